@@ -1,0 +1,79 @@
+//===- Packing.h - From rows of numbers to a packed stream ------*- C++ -*-===//
+//
+// Part of the Quench project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// The one pack routine, and everything that must agree with it. The packed form
+// of a weight is one byte stream:
+//
+//   pass 0: [block 0][block 1]...[block B-1][row scales]   pass 1: ...
+//
+// A pass holds kPassBlocks row blocks, interleaved part by part
+// (BlockLayout::parts). Row scales (formats with group() == 0 and hasScale())
+// are kPassRows halves. After the last pass come kStreamPadding bytes, which
+// kernels may read and never use.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef QUENCH_QUANTIZATION_PACKING_H
+#define QUENCH_QUANTIZATION_PACKING_H
+
+#include "quench/Quantization/Format.h"
+
+namespace quench {
+
+constexpr int64_t kStreamPadding = 64;
+
+/// The geometry of the packed stream of a rows x cols weight.
+struct StreamShape {
+  StreamShape(const Format &format, int64_t rows, int64_t cols);
+  int64_t passes; // ceil(rows / kPassRows)
+  int64_t blocks; // blocks of columns in a row
+  int64_t
+      paddedCols; // blocks * layout.columns: length of a staged activation row
+  int64_t passBytes;      // of one pass, row scales included
+  int64_t rowScaleOffset; // in a pass; -1 without row scales
+  int64_t bytes;          // of the whole stream, kStreamPadding included
+};
+
+/// Place in the pass of byte `offset` of row block `half` (0 or 1) of a block.
+int64_t interleavedOffset(const BlockLayout &layout, int64_t half,
+                          int64_t offset);
+
+/// Position in a staged (padded, reordered) activation row -> input column, or
+/// -1 for padding.
+std::vector<int32_t> stagedOrder(const Format &format, int64_t cols);
+
+/// The codes of some rows of a weight before packing: per row
+/// groupsPerRow(cols) params (1 for row scales) and ceil(cols / codeLength)
+/// codes; a codeword never crosses a group's end.
+struct EncodedRows {
+  int64_t rows = 0, cols = 0;
+  std::vector<uint32_t> codes;     // [rows][codesPerRow(format, cols)]
+  std::vector<GroupParams> params; // [rows][groupsPerRow]
+};
+int64_t codesPerRow(const Format &format, int64_t cols);
+
+/// Round to nearest: fits each group, then takes the nearest code of each
+/// codeword.
+EncodedRows encodeNearest(const Format &format, const float *values,
+                          int64_t rows, int64_t cols,
+                          const FitOptions &options);
+/// Back to numbers, [rows][cols].
+void decodeRows(const Format &format, const EncodedRows &encoded,
+                float *values);
+
+/// Packs rows (at most kPassRows, beginning at a multiple of kPassRows) into
+/// one pass of StreamShape::passBytes bytes. Missing rows are packed as zeros.
+void packPass(const Format &format, const EncodedRows &encoded, uint8_t *pass);
+
+/// Reads one row back from the stream: [cols] numbers, equal to decodeRows bit
+/// for bit.
+void unpackRow(const Format &format, const uint8_t *stream, int64_t rows,
+               int64_t cols, int64_t row, float *values);
+
+} // namespace quench
+
+#endif // QUENCH_QUANTIZATION_PACKING_H

@@ -1,0 +1,100 @@
+//===- Registers.h - Register-level building blocks of a decode -*- C++ -*-===//
+//
+// Part of the Quench project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// A format writes its decode once, against this interface. Two classes
+// implement it: one evaluates it on the host, byte by byte (the unit tests
+// compare it with the format's scalar decode), one emits ops of the qk dialect.
+// No MLIR is known here.
+//
+// A register holds 64 bytes: 16 rows by 4 columns, lane 4 * row + column.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef QUENCH_QUANTIZATION_REGISTERS_H
+#define QUENCH_QUANTIZATION_REGISTERS_H
+
+#include "llvm/ADT/ArrayRef.h"
+#include <cstdint>
+
+namespace quench {
+
+/// Rows of a row block: the 32-bit lanes of a 512-bit register.
+constexpr int64_t kBlockRows = 16;
+/// Row blocks that one pass of a kernel interleaves.
+constexpr int64_t kPassBlocks = 2;
+/// Rows of a pass; the number of rows of a packed weight is padded to it.
+constexpr int64_t kPassRows = kBlockRows * kPassBlocks;
+
+/// 64 bytes, an opaque handle.
+struct Reg {
+  const void *handle = nullptr;
+};
+/// 16 floats, one for each row, an opaque handle.
+struct FloatReg {
+  const void *handle = nullptr;
+};
+
+enum class FloatKind { F16, BF16, F32 };
+
+class RegisterBuilder {
+public:
+  virtual ~RegisterBuilder();
+
+  /// 64 bytes from byte `offset` of the current block (before row blocks are
+  /// interleaved; bytes past the block's end are unspecified).
+  virtual Reg load(int64_t offset) = 0;
+  /// 16 values of `kind` from byte `offset` of the current block, widened.
+  virtual FloatReg loadFloats(int64_t offset, FloatKind kind) = 0;
+
+  /// qk.field: bits [off, off + width) of each byte, at bit `at`; others 0.
+  virtual Reg field(Reg value, unsigned off, unsigned width, unsigned at) = 0;
+  /// qk.window: for each lane of `unit` bits (32 or 64) of `lo`, byte n of the
+  /// result is the 8 bits from bit pos[n] on, n < unit / 8; the lane is
+  /// extended by `hi` if given.
+  virtual Reg window(Reg lo, const Reg *hi, unsigned unit,
+                     llvm::ArrayRef<uint8_t> pos) = 0;
+  /// Bytes of `value` at the 64 places of `index` (a constant byte
+  /// permutation).
+  virtual Reg permute(Reg value, llvm::ArrayRef<uint8_t> index) = 0;
+  /// qk.lookup: table[index mod size]; 16, 32, 64, 128 or 256 entries.
+  virtual Reg lookup(llvm::ArrayRef<uint8_t> table, Reg index) = 0;
+  /// qk.affine: for each byte over GF(2), bit n = parity(rows[n] & byte) xor
+  /// bit n of `constant`.
+  virtual Reg affine(Reg value, llvm::ArrayRef<uint8_t> rows,
+                     uint8_t constant) = 0;
+  virtual Reg bitXor(Reg a, Reg b) = 0;
+  virtual Reg bitOr(Reg a, Reg b) = 0;
+
+  /// Column `column` (0..3) of a register of unsigned bytes as 16 floats, less
+  /// `bias`.
+  virtual FloatReg toFloats(Reg value, unsigned column, float bias) = 0;
+  /// The same through a table of 16 floats (high index bits are ignored).
+  virtual FloatReg lookupFloats(llvm::ArrayRef<float> table, Reg index,
+                                unsigned column) = 0;
+};
+
+/// What a decode hands to an integer dot product: unsigned bytes
+/// (w + bias) << shift, each at most `hi`, to be multiplied with the
+/// activations at positions 4 * quad .. 4 * quad + 3 of the step's (reordered)
+/// columns.
+struct Plane {
+  Reg value;
+  unsigned quad = 0;
+  unsigned shift = 0;
+  unsigned hi = 255;
+};
+
+/// What a decode hands to a float FMA: the weights (without scale) of 16 rows
+/// at position `column` of the step's (reordered) columns.
+struct FloatPlane {
+  FloatReg value;
+  unsigned column = 0;
+};
+
+} // namespace quench
+
+#endif // QUENCH_QUANTIZATION_REGISTERS_H
