@@ -1,0 +1,1 @@
+"""Quench: from an ONNX model to a quantized native binary."""
