@@ -8,6 +8,7 @@
 #include "quench/Support/ModelFiles.h"
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/SmallVector.h"
+#include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/Path.h"
 #include "llvm/Support/Process.h"
 #include <cerrno>
@@ -24,13 +25,14 @@ using llvm::Expected;
 using llvm::StringRef;
 
 static Error fail(const llvm::Twine &message) {
-  return llvm::createStringError(std::errc::invalid_argument, message);
+  return llvm::createStringError(
+      std::make_error_code(std::errc::invalid_argument), message);
 }
 
 static Error failErrno(StringRef name, int code) {
-  return llvm::createStringError(std::error_code(code, std::generic_category()),
-                                 "cannot read '" + name + "': " +
-                                     std::generic_category().message(code));
+  return llvm::createStringError(
+      std::error_code(code, std::generic_category()),
+      "cannot read '" + name + "': " + std::generic_category().message(code));
 }
 
 Expected<std::string> quench::normalizeModelFileName(StringRef name) {
@@ -99,7 +101,8 @@ struct Descriptor {
 /// Opens `name` below `folder` one component at a time, so that no link on the
 /// way is followed. Returns the descriptor, or -1 with errno set.
 static int openBelow(StringRef folder, StringRef name) {
-  Descriptor at(::open(folder.str().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  Descriptor at(
+      ::open(folder.str().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   while (at.fd >= 0 && name.contains('/')) {
     auto [head, tail] = name.split('/');
     at.reset(::openat(at.fd, head.str().c_str(),
@@ -117,9 +120,9 @@ Expected<ModelFiles::File> ModelFiles::map(StringRef name) {
     return fail("data file '" + name +
                 "' cannot be read: the model has no folder");
   bool isModel = name == modelName;
-  Descriptor file(isModel ? ::open(modelPath.c_str(),
-                                   O_RDONLY | O_NONBLOCK | O_CLOEXEC)
-                          : openBelow(folder, name));
+  Descriptor file(
+      isModel ? ::open(modelPath.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC)
+              : openBelow(folder, name));
   if (file.fd < 0) {
     int code = errno;
     if (!isModel && (code == ELOOP || code == ENOTDIR))
@@ -137,8 +140,7 @@ Expected<ModelFiles::File> ModelFiles::map(StringRef name) {
   result.size = static_cast<uint64_t>(info.st_size);
   if (result.size == 0)
     return result;
-  void *data =
-      ::mmap(nullptr, result.size, PROT_READ, MAP_PRIVATE, file.fd, 0);
+  void *data = ::mmap(nullptr, result.size, PROT_READ, MAP_PRIVATE, file.fd, 0);
   if (data == MAP_FAILED)
     return failErrno(name, errno);
   result.data = static_cast<const char *>(data);
@@ -177,8 +179,8 @@ Expected<ArrayRef<char>> ModelFiles::get(StringRef name, uint64_t offset,
     return file.takeError();
   if (offset > file->size || bytes > file->size - offset)
     return fail("'" + name + "' has " + llvm::Twine(file->size) + " bytes; " +
-                llvm::Twine(bytes) + " bytes at offset " +
-                llvm::Twine(offset) + " are not inside of it");
+                llvm::Twine(bytes) + " bytes at offset " + llvm::Twine(offset) +
+                " are not inside of it");
   return ArrayRef<char>(file->data + offset, bytes);
 }
 
