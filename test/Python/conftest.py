@@ -12,7 +12,7 @@ BUILD = Path(os.environ.get("QUENCH_BUILD", ROOT / "build"))
 SHARED = Path(os.environ.get("QUENCH_SHARED", ROOT.parent / "shared"))
 
 # The extension lies in build/python; without a build, the pure part of the package is tested.
-for folder in (ROOT / "python", BUILD / "python"):
+for folder in (BUILD / "models-pkg", ROOT / "python", BUILD / "python"):
     if folder.is_dir():
         sys.path.insert(0, str(folder))
 

@@ -1,0 +1,151 @@
+"""Whole models: compiled without quantization they compute what ONNX Runtime computes.
+
+Language models are run as the ONNX graph stands (caches are inputs and outputs), and by `generate`, where the state
+lies in a context: its tokens are those of ONNX Runtime's greedy choice.
+"""
+
+import llama_oracle
+import model_zoo as zoo
+import numpy as np
+import pytest
+
+ort = pytest.importorskip("onnxruntime")
+
+SHARED = zoo.find_shared()
+STORED = {**zoo.LANGUAGE_MODELS, **zoo.ENCODERS}
+NAMES = zoo.MADE + ([*STORED] if (SHARED / "models").is_dir() else [])
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory, quench_driver):
+    """name -> (ONNX file, its compiled form), each made once."""
+    made = {}
+
+    def get(name):
+        if name not in made:
+            folder = tmp_path_factory.mktemp(name)
+            if name in zoo.MADE:
+                source, _ = zoo.make_decoder(name, folder)
+            elif name in zoo.LARGE:
+                source = zoo.make_large(name, quench_driver.path.parents[1] / "models", SHARED)
+                if source is None:
+                    pytest.skip("the package that holds this model is not installed (utils/fetch-models)")
+            else:
+                source = SHARED / "models" / STORED[name]
+            quench_driver("compile", source, "-o", folder / "model.so", "--recipe", "f32", timeout=600)
+            made[name] = source, folder / "model.so"
+        return made[name]
+
+    return get
+
+
+def run_compiled(driver, binary, values, outputs, folder):
+    arguments = []
+    for name, value in values.items():
+        np.save(folder / f"in.{name}.npy", value)
+        arguments += ["--input", f"{name}={folder / f'in.{name}.npy'}"]
+    for name in outputs:
+        arguments += ["--output", f"{name}={folder / f'out.{name}.npy'}"]
+    driver("run", binary, *arguments)
+    return {name: np.load(folder / f"out.{name}.npy") for name in outputs}
+
+
+def losses(logits, ids):
+    """Nats per token and the most probable tokens."""
+    logits = logits[0, :-1].astype(np.float64)
+    shifted = logits - logits.max(-1, keepdims=True)
+    log_probabilities = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    return -log_probabilities[np.arange(len(logits)), ids[0, 1:]].mean(), logits.argmax(-1)
+
+
+@pytest.mark.parametrize("name", NAMES + zoo.LARGE)
+@pytest.mark.parametrize("past", [0, 5])
+def test_outputs_are_those_of_onnx_runtime(models, quench_driver, tmp_path, name, past):
+    source, binary = models(name)
+    session = ort.InferenceSession(str(source))
+    if past and not any(i.name.startswith("past") for i in session.get_inputs()):
+        pytest.skip("a model without cache inputs")
+    values = zoo.feed(session, sequence=24, past=past)
+    names = [o.name for o in session.get_outputs()]
+    want = dict(zip(names, session.run(None, values)))
+    got = run_compiled(quench_driver, binary, values, names, tmp_path)
+    for output in names:
+        assert got[output].shape == want[output].shape and got[output].dtype == want[output].dtype
+    if name in zoo.ROUNDING:
+        ours, theirs = (losses(x["logits"], values["input_ids"]) for x in (got, want))
+        assert abs(ours[0] - theirs[0]) < 0.02
+        assert (ours[1] == theirs[1]).mean() > 0.9
+    else:
+        worst = {output: zoo.distance(got[output], want[output]) for output in names}
+        assert max(worst.values()) < 1e-4, worst
+
+
+@pytest.mark.skipif(not (SHARED / "models").is_dir(), reason="needs the shared folder of models")
+def test_rounding_graph_keeps_its_loss(models, quench_driver, tmp_path):
+    """A graph that rounds activations itself: the loss over many tokens, and nearly always the same top token."""
+    source, binary = models("bitnet")
+    ids = np.load(SHARED / "models" / "llm-bitnet-shakespeare" / "eval_ids.npy").reshape(-1)
+    session = ort.InferenceSession(str(source))
+    sums, same = np.zeros(2), []
+    for window in ids[:8 * 128].reshape(8, 1, 128).astype(np.int64):
+        want = session.run(None, {"input_ids": window})[0]
+        got = run_compiled(quench_driver, binary, {"input_ids": window}, ["logits"], tmp_path)["logits"]
+        (ours, our_top), (theirs, their_top) = losses(got, window), losses(want, window)
+        sums += ours, theirs
+        same.append((our_top == their_top).mean())
+    assert abs(sums[0] - sums[1]) / 8 < 0.002
+    assert np.mean(same) > 0.99
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n in zoo.ENCODERS] + ["minilm-14", "minilm-17"])
+def test_encoders_leave_out_padding(models, quench_driver, tmp_path, name):
+    source, binary = models(name)
+    session = ort.InferenceSession(str(source))
+    values = zoo.pad(zoo.feed(session, batch=3, sequence=17), "attention_mask", 6)
+    output = session.get_outputs()[0].name
+    want = session.run([output], values)[0]
+    got = run_compiled(quench_driver, binary, values, [output], tmp_path)[output]
+    assert zoo.distance(got, want) < 1e-4
+
+
+def greedy(session, prompt, count):
+    """The most probable tokens after a prompt, one by one, without a cache, and the smallest lead of a first token
+    over the second."""
+    ids, lead = list(prompt), np.inf
+    for _ in range(count):
+        values = zoo.feed(session, sequence=len(ids), past=0)
+        values["input_ids"] = np.array([ids], np.int64)
+        logits = session.run(["logits"], values)[0][0, -1]
+        first, second = np.sort(logits)[[-1, -2]]
+        lead = min(lead, first - second)
+        ids.append(int(logits.argmax()))
+    return ids[len(prompt):], lead
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in zoo.ENCODERS and n not in zoo.ROUNDING])
+def test_generated_tokens_are_onnx_runtimes(models, quench_driver, name):
+    source, binary = models(name)
+    prompt = [1, 40, 7, 23]
+    want, lead = greedy(ort.InferenceSession(str(source)), prompt, 20)
+    assert lead > 1e-4, "the oracle itself is undecided; choose another prompt"
+    done = quench_driver("generate", binary, "--tokens", ",".join(map(str, prompt)), "-n", len(want))
+    got = [int(word) for word in done.stdout.replace(",", " ").split()]
+    assert got[-len(want):] == want
+
+
+def test_made_decoder_is_the_numpy_decoder(quench_driver, tmp_path):
+    """Without ONNX Runtime in between."""
+    source, weights = zoo.make_decoder("made-past", tmp_path)
+    quench_driver("compile", source, "-o", tmp_path / "m.so", "--recipe", "f32")
+    values = zoo.feed(ort.InferenceSession(str(source)), sequence=9)
+    got = run_compiled(quench_driver, tmp_path / "m.so", values, ["logits"], tmp_path)["logits"]
+    want = llama_oracle.logits(weights, values["input_ids"][0])
+    assert zoo.distance(got[0], want) < 1e-4
+
+
+@pytest.mark.parametrize("recipe", ["f32", "w8", "w4a8"])
+def test_bytes_repeat(models, quench_driver, tmp_path, recipe):
+    source, _ = models("made-past")
+    for name, threads in (("a", 1), ("b", 2)):
+        quench_driver("compile", source, "-o", tmp_path / name, "--recipe", recipe, "--threads", threads)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
