@@ -44,7 +44,7 @@ static void bufferEffects(Operation *op, OperandRange outs, Effects &effects) {
     bufferEffects(*this, getOperands().slice(start, size), effects);           \
   }
 // The position of `outs` among each op's operands.
-static constexpr unsigned kOutMapOp = 1, kOutNormOp = 3, kOutRotaryOp = 2,
+static constexpr unsigned kOutMapOp = 1, kOutNormOp = 3, kOutRotaryOp = 3,
                           kOutAttentionOp = 6, kOutExtendOp = 2,
                           kOutLastRowsOp = 2, kOutStageOp = 1,
                           kOutContractOp = 5, kOutLookupRowsOp = 2;

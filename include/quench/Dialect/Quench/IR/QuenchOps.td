@@ -165,18 +165,21 @@ def Quench_NormOp : Quench_LayerOp<"norm", [AttrSizedOperandSegments]> {
   let hasVerifier = 1;
 }
 
-def Quench_RotaryOp : Quench_LayerOp<"rotary"> {
+def Quench_RotaryOp : Quench_LayerOp<"rotary", [AttrSizedOperandSegments]> {
   let summary = "Rotary position embedding";
   let description = [{
     x: [batch, sequence, heads * head_size]; positions: [batch or 1, sequence] of i64. In each head the pair (i, i + n/2)
     (`half`) or (2i, 2i+1) (`adjacent`) of the first n = 2 * size(frequencies) numbers is turned by the angle
     f32(position) * frequencies[i], rounded to f32. Positions are in 0 .. max_positions - 1 of the compiled model.
+    Materialization adds `table`: cosines, then sines, [max_positions, 2 * size(frequencies)].
   }];
-  let arguments = (ins Quench_Buffer:$input, Quench_Buffer:$positions, Optional<AnyMemRef>:$out,
+  let arguments = (ins Quench_Buffer:$input, Quench_Buffer:$positions, Optional<Quench_Buffer>:$table,
+                   Optional<AnyMemRef>:$out,
                    I64Attr:$head_size, DenseF32ArrayAttr:$frequencies,
                    DefaultValuedAttr<StrAttr, "\"half\"">:$pairs);
   let results = (outs Optional<AnyRankedTensor>:$result);
-  let assemblyFormat = [{$input `at` $positions (`outs` `(` $out^ `:` type($out) `)`)? attr-dict `:`
+  let assemblyFormat = [{$input `at` $positions (`table` `(` $table^ `:` type($table) `)`)?
+                         (`outs` `(` $out^ `:` type($out) `)`)? attr-dict `:`
                          type($input) `,` type($positions) (`->` type($result)^)?}];
   let hasVerifier = 1;
 }
@@ -185,7 +188,7 @@ def Quench_AttentionOp : Quench_LayerOp<"attention", [AttrSizedOperandSegments]>
   let summary = "Softmax attention with grouped heads";
   let description = [{
     query: [batch, sequence, heads * D]; key, value: [batch, total, kv_heads * D], or [batch, kv_heads, total, D]
-    (rank 4); or memrefs of rank 4, the caches of a context [1, kv_heads, capacity, D], of which `length` positions are valid. The value's
+    (rank 4); or the caches of a context as `append` describes them, of which `length` positions are valid. The value's
     head size may differ from the key's. Result: [batch, sequence, heads * Dv].
 
     score = scale * q.k (soft-capped: cap * tanh(score / cap)) + bias; softmax over total; query i sees key j if not `causal`
@@ -219,9 +222,13 @@ def Quench_ExtendOp : Quench_LayerOp<"extend"> {
 
 def Quench_AppendOp : Quench_LayerOp<"append"> {
   let summary = "Writes new positions into a cache of the context";
-  let description = [{rows: [1, S, kv_heads * D] are written to cache[0, :, position .. position + S, :].}];
-  let arguments = (ins Quench_Buffer:$rows, AnyMemRef:$cache, Index:$position);
-  let assemblyFormat = "$rows `to` $cache `at` $position attr-dict `:` type($rows) `,` type($cache)";
+  let description = [{
+    rows: [1, S, kv_heads * D] become positions position .. position + S of the cache. A cache of values is
+    [kv_heads, capacity, D]. A cache of keys (`keys`) is [kv_heads, capacity / 16, D, 16]: sixteen positions are one register,
+    so that scores need no horizontal sums. The capacity is a multiple of 64, the key block of attention.
+  }];
+  let arguments = (ins Quench_Buffer:$rows, AnyMemRef:$cache, Index:$position, UnitAttr:$keys);
+  let assemblyFormat = "$rows `to` $cache `at` $position (`keys` $keys^)? attr-dict `:` type($rows) `,` type($cache)";
 }
 
 def Quench_LastRowsOp : Quench_LayerOp<"last_rows"> {
@@ -247,8 +254,8 @@ def Quench_PackedOp : Quench_Op<"packed", [Pure]> {
 def Quench_StageOp : Quench_LayerOp<"stage", [AttrSizedResultSegments]> {
   let summary = "What is done to an activation once per token, for all layers that read it";
   let description = [{
-    x: [rows, k] of f32. `integer`: int8 codes per token (scale = absmax / 127), in the order of the format's layout, scales
-    [rows] and group sums; otherwise the numbers themselves, reordered and padded, in `codes` as f32 (and group sums as f32 for formats with zero
+    x: [rows, k] of f32. `integer`: int8 codes per token (scale = absmax / 127), four in an i32, in the order of the format's layout,
+    scales [rows] and group sums; otherwise the numbers themselves, reordered and padded, in `codes` as f32 (and group sums as f32 for formats with zero
     points). `tiled`: rows are interleaved for products of many rows. Buffer sizes are those of quench/Kernels/Contract.h.
   }];
   let arguments = (ins Quench_Buffer:$input, Variadic<AnyMemRef>:$outs,

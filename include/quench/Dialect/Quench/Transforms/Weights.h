@@ -1,0 +1,56 @@
+//===- Weights.h - Evaluating lazy weight expressions -----------*- C++ -*-===//
+//
+// Part of the Quench project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef QUENCH_DIALECT_QUENCH_TRANSFORMS_WEIGHTS_H
+#define QUENCH_DIALECT_QUENCH_TRANSFORMS_WEIGHTS_H
+
+#include "quench/Dialect/Quench/IR/Quench.h"
+#include "quench/Support/ModelFiles.h"
+#include <map>
+
+namespace quench {
+
+/// Evaluates the expressions of weight, map, dequantize and assemble ops that
+/// end in initializers. Nothing is kept between calls but the mapped files.
+class WeightEvaluator {
+public:
+  WeightEvaluator(mlir::ModuleOp module, ModelFiles &files);
+
+  /// True if the value depends on initializers only.
+  static bool isWeight(mlir::Value value);
+
+  /// A text that is equal for equal expressions: initializer names, maps,
+  /// formats.
+  static std::string key(mlir::Value value);
+
+  /// Rows [begin, end) of a weight of rank 2, as f32, row major. Errors name
+  /// the initializer.
+  llvm::Error rows(mlir::Value value, int64_t begin, int64_t end,
+                   std::vector<float> &result);
+
+  /// All numbers of a weight of any rank, row major.
+  llvm::Expected<std::vector<float>> all(mlir::Value value);
+
+  /// The bytes of an initializer as they are stored.
+  llvm::Expected<llvm::ArrayRef<char>> bytes(llvm::StringRef initializer);
+
+  /// The numbers of an initializer.
+  llvm::Expected<std::vector<double>> numbers(llvm::StringRef initializer);
+
+private:
+  qn::InitializerOp lookup(llvm::StringRef name);
+  llvm::Expected<std::shared_ptr<Map>> instantiate(qn::MapInterface map);
+
+  mlir::ModuleOp module;
+  mlir::SymbolTable symbols;
+  ModelFiles &files;
+  std::map<const void *, std::shared_ptr<Map>> maps;
+};
+
+} // namespace quench
+
+#endif // QUENCH_DIALECT_QUENCH_TRANSFORMS_WEIGHTS_H

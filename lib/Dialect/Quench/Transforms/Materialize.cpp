@@ -1,0 +1,544 @@
+//===- Materialize.cpp - From lazy weights to packed bytes -*- C++ -*-===//
+//
+// Part of the Quench project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "quench/Dialect/Quench/Transforms/Materialize.h"
+#include "mlir/Dialect/Linalg/IR/Linalg.h"
+#include "mlir/Dialect/Tensor/IR/Tensor.h"
+#include "mlir/IR/IRMapping.h"
+#include "quench/Quantization/Packing.h"
+#include <atomic>
+#include <cmath>
+#include <thread>
+
+using namespace mlir;
+using namespace quench;
+using namespace quench::qn;
+using llvm::ArrayRef;
+using llvm::Error;
+using llvm::Expected;
+
+SectionSink::~SectionSink() = default;
+
+namespace {
+
+/// A weight that lies in the section.
+struct Packed {
+  SectionAttr section;
+  const Format *format;
+};
+
+class Materializer {
+public:
+  Materializer(ModuleOp module, ModelFiles &files, SectionSink &sink,
+               const MaterializeOptions &options,
+               std::vector<WeightReport> &report)
+      : module(module), context(module.getContext()), evaluator(module, files),
+        sink(sink), options(options), report(report) {}
+
+  LogicalResult run();
+
+private:
+  LogicalResult convert(LinearOp op);
+  LogicalResult convert(EmbeddingOp op);
+  LogicalResult convert(RotaryOp op);
+  LogicalResult convertPlain(Operation *op);
+
+  FailureOr<Packed> pack(Operation *user, Value weight, StringRef role,
+                         int64_t block);
+  FailureOr<SectionAttr> append(Operation *user, ArrayRef<uint8_t> bytes);
+  Value packedValue(OpBuilder &builder, Location loc, SectionAttr section,
+                    Type type);
+
+  ModuleOp module;
+  MLIRContext *context;
+  WeightEvaluator evaluator;
+  SectionSink &sink;
+  const MaterializeOptions &options;
+  std::vector<WeightReport> &report;
+  std::map<std::string, Packed> packed;
+  std::map<std::string, SectionAttr> plain;
+  int64_t total = 0, done = 0;
+};
+
+/// The name that a user knows an op by.
+std::string nameOf(Operation *op) {
+  std::string name;
+  op->getLoc()->walk([&](Location loc) {
+    if (auto named = dyn_cast<NameLoc>(loc)) {
+      name = named.getName().str();
+      return WalkResult::interrupt();
+    }
+    return WalkResult::advance();
+  });
+  return name;
+}
+
+/// The format of a weight that no recipe has quantized: its own numbers.
+StringRef plainFormat(Type element) {
+  if (element.isF16())
+    return "float<16>";
+  if (element.isBF16())
+    return "float<bf16>";
+  return "float<32>";
+}
+
+} // namespace
+
+FailureOr<SectionAttr> Materializer::append(Operation *user,
+                                            ArrayRef<uint8_t> bytes) {
+  Expected<uint64_t> offset = sink.append(bytes, 64);
+  if (!offset)
+    return user->emitError() << toString(offset.takeError());
+  return SectionAttr::get(context, *offset, bytes.size());
+}
+
+Value Materializer::packedValue(OpBuilder &builder, Location loc,
+                                SectionAttr section, Type type) {
+  return PackedOp::create(builder, loc, type, section);
+}
+
+FailureOr<Packed> Materializer::pack(Operation *user, Value weight,
+                                     StringRef role, int64_t block) {
+  FitOptions fit;
+  const Format *format;
+  Value source = weight;
+  if (auto quantize = weight.getDefiningOp<QuantizeOp>()) {
+    format = &quantize.getType().getFormat().getFormat();
+    fit.search = quantize.getQuantizer() == "rtn<search>";
+    source = quantize.getInput();
+  } else {
+    auto leaf = source.getDefiningOp<WeightOp>();
+    Type element = cast<ShapedType>(source.getType()).getElementType();
+    if (leaf)
+      element = SymbolTable::lookupNearestSymbolFrom<InitializerOp>(
+                    module, leaf.getInitializerAttr())
+                    .getTensorType()
+                    .getElementType();
+    format = *getFormat(plainFormat(element));
+  }
+  std::string key = WeightEvaluator::key(source) + format->spec() +
+                    (fit.search ? "search" : "");
+  auto [it, isNew] = packed.try_emplace(key);
+  ++done;
+  if (!isNew)
+    return it->second;
+
+  auto type = cast<ShapedType>(source.getType());
+  int64_t rows = type.getDimSize(0), cols = type.getDimSize(1);
+  WeightReport row;
+  row.name = nameOf(user);
+  row.role = role.str();
+  row.format = format->spec();
+  row.rows = rows;
+  row.cols = cols;
+  row.block = block;
+  row.bits = format->bits(rows, cols);
+  if (options.progress)
+    options.progress(row.name, done, total);
+
+  StreamShape shape(*format, rows, cols);
+  row.packedBytes = shape.bytes;
+  std::vector<uint8_t> stream(shape.bytes, 0);
+  // Whole weights are only needed where a map runs along the rows; evaluate in
+  // one go then, in bands of passes else. Each pass has its own place in the
+  // stream: any number of threads gives the same bytes.
+  std::vector<float> whole;
+  Value inner = source;
+  while (auto map = inner.getDefiningOp<MapOp>()) {
+    if (map.getAxis() == 0)
+      break;
+    inner = map.getInput();
+  }
+  bool isWhole = !inner.getDefiningOp<WeightOp>();
+  if (isWhole)
+    if (Error error = evaluator.rows(source, 0, rows, whole))
+      return user->emitError() << toString(std::move(error));
+  int64_t band = std::max<int64_t>(8 * options.threads, 8);
+  double errorSum = 0, weightSum = 0;
+  std::vector<std::array<double, 2>> sums(shape.passes);
+  for (int64_t pass0 = 0; pass0 < shape.passes; pass0 += band) {
+    int64_t pass1 = std::min(pass0 + band, shape.passes);
+    int64_t row0 = pass0 * kPassRows, row1 = std::min(pass1 * kPassRows, rows);
+    std::vector<float> values;
+    if (!isWhole)
+      if (Error error = evaluator.rows(source, row0, row1, values))
+        return user->emitError() << toString(std::move(error));
+    const float *data = isWhole ? whole.data() + row0 * cols : values.data();
+    std::atomic<int64_t> next(pass0);
+    std::atomic<bool> finite(true);
+    auto work = [&]() {
+      std::vector<float> decoded;
+      for (int64_t pass = next++; pass < pass1; pass = next++) {
+        int64_t r0 = pass * kPassRows, n = std::min(kPassRows, rows - r0);
+        const float *w = data + (r0 - row0) * cols;
+        for (int64_t i = 0; i != n * cols; ++i)
+          if (!std::isfinite(w[i]))
+            finite = false;
+        EncodedRows encoded = encodeNearest(*format, w, n, cols, fit);
+        packPass(*format, encoded, stream.data() + pass * shape.passBytes);
+        decoded.resize(n * cols);
+        decodeRows(*format, encoded, decoded.data());
+        double error = 0, norm = 0;
+        for (int64_t i = 0; i != n * cols; ++i) {
+          double e = double(w[i]) - decoded[i];
+          error += e * e;
+          norm += double(w[i]) * w[i];
+        }
+        sums[pass] = {error, norm};
+      }
+    };
+    std::vector<std::thread> threads;
+    for (int i = 1; i < options.threads; ++i)
+      threads.emplace_back(work);
+    work();
+    for (std::thread &thread : threads)
+      thread.join();
+    if (!finite)
+      return user->emitError() << "the weight of '" << row.name
+                               << "' has numbers that are infinite or not "
+                                  "numbers; nothing can be quantized from them";
+  }
+  for (auto [error, norm] : sums) {
+    errorSum += error;
+    weightSum += norm;
+  }
+  row.relativeError = weightSum > 0 ? errorSum / weightSum : 0;
+  FailureOr<SectionAttr> section = append(user, stream);
+  if (failed(section))
+    return failure();
+  report.push_back(std::move(row));
+  it->second = {*section, format};
+  return it->second;
+}
+
+//===----------------------------------------------------------------------===//
+// Ops
+//===----------------------------------------------------------------------===//
+
+/// x: [..., k] as [rows, k].
+static Value flattenRows(OpBuilder &builder, Location loc, Value x) {
+  auto type = cast<RankedTensorType>(x.getType());
+  if (type.getRank() == 2)
+    return x;
+  if (type.getRank() == 1) {
+    SmallVector<ReassociationIndices> groups = {{0, 1}};
+    auto expanded =
+        RankedTensorType::get({1, type.getDimSize(0)}, type.getElementType());
+    return tensor::ExpandShapeOp::create(builder, loc, expanded, x, groups);
+  }
+  SmallVector<ReassociationIndices> groups(2);
+  for (int64_t i = 0; i + 1 < type.getRank(); ++i)
+    groups[0].push_back(i);
+  groups[1].push_back(type.getRank() - 1);
+  return tensor::CollapseShapeOp::create(builder, loc, x, groups);
+}
+
+/// y: [rows, n] with the leading dimensions of `like`.
+static Value restoreRows(OpBuilder &builder, Location loc, Value y, Value like,
+                         RankedTensorType type) {
+  if (type.getRank() == 2)
+    return y;
+  if (type.getRank() == 1) {
+    SmallVector<ReassociationIndices> groups = {{0, 1}};
+    return tensor::CollapseShapeOp::create(builder, loc, type, y, groups);
+  }
+  SmallVector<ReassociationIndices> groups(2);
+  SmallVector<OpFoldResult> sizes;
+  for (int64_t i = 0; i + 1 < type.getRank(); ++i) {
+    groups[0].push_back(i);
+    sizes.push_back(tensor::getMixedSize(builder, loc, like, i));
+  }
+  groups[1].push_back(type.getRank() - 1);
+  sizes.push_back(builder.getIndexAttr(type.getShape().back()));
+  return tensor::ExpandShapeOp::create(builder, loc, type, y, groups, sizes);
+}
+
+/// x + b, b along the last dimension.
+static Value addBias(OpBuilder &builder, Location loc, Value x, Value bias) {
+  auto type = cast<RankedTensorType>(x.getType());
+  int64_t rank = type.getRank();
+  MLIRContext *context = builder.getContext();
+  AffineMap all = AffineMap::getMultiDimIdentityMap(rank, context);
+  AffineMap last = AffineMap::get(rank, 0, getAffineDimExpr(rank - 1, context));
+  SmallVector<utils::IteratorType> iterators(rank,
+                                             utils::IteratorType::parallel);
+  return linalg::GenericOp::create(
+             builder, loc, type, ValueRange{bias}, ValueRange{x},
+             ArrayRef<AffineMap>{last, all}, iterators,
+             [](OpBuilder &b, Location l, ValueRange args) {
+               Value sum = arith::AddFOp::create(b, l, args[1], args[0]);
+               linalg::YieldOp::create(b, l, sum);
+             })
+      .getResult(0);
+}
+
+LogicalResult Materializer::convert(LinearOp op) {
+  OpBuilder builder(op);
+  Location loc = op.getLoc();
+  if (!WeightEvaluator::isWeight(op.getWeight()))
+    return op.emitError() << "the weight of a linear layer must depend on "
+                             "initializers only";
+  FailureOr<Packed> weight =
+      pack(op, op.getWeight(), op.getRole().value_or("other"),
+           op.getBlock().value_or(-1));
+  if (failed(weight))
+    return failure();
+  Value x = op.getInput();
+  bool integer = false;
+  if (auto quantize = x.getDefiningOp<QuantizeOp>()) {
+    if (!weight->format->isInteger())
+      return op.emitError()
+             << "format " << weight->format->spec()
+             << " cannot meet int8 activations: its levels are no integers";
+    integer = true;
+    x = quantize.getInput();
+  }
+  auto type = cast<ShapedType>(op.getWeight().getType());
+  int64_t n = type.getDimSize(0), k = type.getDimSize(1);
+  Value rows = flattenRows(builder, loc, x);
+  auto rowsType = cast<RankedTensorType>(rows.getType());
+  int64_t m = rowsType.getDimSize(0);
+  bool tiled = m != 1;
+  auto format = FormatAttr::get(context, weight->format->spec());
+  Type f32 = builder.getF32Type();
+  auto dynamic = [&](Type element) {
+    return RankedTensorType::get({ShapedType::kDynamic}, element);
+  };
+  auto stage = StageOp::create(
+      builder, loc,
+      TypeRange{dynamic(integer ? Type(builder.getI8Type()) : f32),
+                dynamic(f32),
+                dynamic(integer ? Type(builder.getI32Type()) : f32)},
+      rows, ValueRange{}, format, integer, tiled);
+  Value stream = packedValue(
+      builder, loc, weight->section,
+      RankedTensorType::get({weight->section.getBytes()}, builder.getI8Type()));
+  Value size;
+  if (ShapedType::isDynamic(m))
+    size = tensor::DimOp::create(builder, loc, rows, 0);
+  else
+    size = arith::ConstantIndexOp::create(builder, loc, m);
+  Value y =
+      ContractOp::create(builder, loc, RankedTensorType::get({m, n}, f32),
+                         stage.getCodes(), stage.getScales(), stage.getSums(),
+                         stream, size, Value(), format, n, k, integer, tiled)
+          .getResult();
+  y = restoreRows(builder, loc, y, x, cast<RankedTensorType>(op.getType()));
+  if (op.getBias())
+    y = addBias(builder, loc, y, op.getBias());
+  op.replaceAllUsesWith(y);
+  op.erase();
+  return success();
+}
+
+LogicalResult Materializer::convert(EmbeddingOp op) {
+  OpBuilder builder(op);
+  Location loc = op.getLoc();
+  FailureOr<Packed> weight = pack(op, op.getTable(), "embedding", -1);
+  if (failed(weight))
+    return failure();
+  auto type = cast<ShapedType>(op.getTable().getType());
+  int64_t n = type.getDimSize(0), k = type.getDimSize(1);
+  auto idsType = cast<RankedTensorType>(op.getIds().getType());
+  Value ids = op.getIds();
+  if (idsType.getRank() != 1) {
+    SmallVector<ReassociationIndices> groups;
+    if (idsType.getRank() != 0) {
+      groups.emplace_back();
+      for (int64_t i = 0; i != idsType.getRank(); ++i)
+        groups[0].push_back(i);
+      ids = tensor::CollapseShapeOp::create(builder, loc, ids, groups);
+    } else {
+      ids = tensor::ExpandShapeOp::create(
+          builder, loc, RankedTensorType::get({1}, idsType.getElementType()),
+          ids, groups);
+    }
+  }
+  int64_t m = cast<RankedTensorType>(ids.getType()).getDimSize(0);
+  Value stream = packedValue(
+      builder, loc, weight->section,
+      RankedTensorType::get({weight->section.getBytes()}, builder.getI8Type()));
+  Value y =
+      LookupRowsOp::create(
+          builder, loc, RankedTensorType::get({m, k}, builder.getF32Type()),
+          ids, stream, Value(),
+          FormatAttr::get(context, weight->format->spec()), n, k)
+          .getResult();
+  auto resultType = cast<RankedTensorType>(op.getType());
+  if (resultType.getRank() == 2) {
+  } else if (resultType.getRank() == 1) {
+    SmallVector<ReassociationIndices> groups = {{0, 1}};
+    y = tensor::CollapseShapeOp::create(builder, loc, resultType, y, groups);
+  } else {
+    SmallVector<ReassociationIndices> groups(2);
+    SmallVector<OpFoldResult> sizes;
+    for (int64_t i = 0; i + 1 < resultType.getRank(); ++i) {
+      groups[0].push_back(i);
+      sizes.push_back(tensor::getMixedSize(builder, loc, op.getIds(), i));
+    }
+    groups[1].push_back(resultType.getRank() - 1);
+    sizes.push_back(builder.getIndexAttr(k));
+    y = tensor::ExpandShapeOp::create(builder, loc, resultType, y, groups,
+                                      sizes);
+  }
+  op.replaceAllUsesWith(y);
+  op.erase();
+  return success();
+}
+
+LogicalResult Materializer::convert(RotaryOp op) {
+  ArrayRef<float> frequencies = op.getFrequencies();
+  int64_t half = frequencies.size(), positions = options.maxPositions;
+  std::string key = "rotary";
+  for (float f : frequencies)
+    key += llvm::utohexstr(llvm::bit_cast<uint32_t>(f)) + ",";
+  SectionAttr &section = plain[key];
+  if (!section) {
+    std::vector<float> table(positions * 2 * half);
+    for (int64_t p = 0; p != positions; ++p)
+      for (int64_t i = 0; i != half; ++i) {
+        // The angle is rounded to f32 as ONNX graphs round it; its functions
+        // are exact.
+        float angle = static_cast<float>(p) * frequencies[i];
+        table[p * 2 * half + i] = static_cast<float>(std::cos(double(angle)));
+        table[p * 2 * half + half + i] =
+            static_cast<float>(std::sin(double(angle)));
+      }
+    FailureOr<SectionAttr> made =
+        append(op, {reinterpret_cast<const uint8_t *>(table.data()),
+                    table.size() * 4});
+    if (failed(made))
+      return failure();
+    section = *made;
+  }
+  OpBuilder builder(op);
+  Value table = packedValue(
+      builder, op.getLoc(), section,
+      RankedTensorType::get({positions, 2 * half}, builder.getF32Type()));
+  op.getTableMutable().assign(table);
+  return success();
+}
+
+/// A weight used by anything else: its numbers, as f32, or as stored if they
+/// are integers.
+LogicalResult Materializer::convertPlain(Operation *op) {
+  Value value = op->getResult(0);
+  auto type = dyn_cast<RankedTensorType>(value.getType());
+  if (!type)
+    return op->emitError()
+           << "a quantized tensor is left that nothing reads as a weight";
+  std::string key = WeightEvaluator::key(value);
+  SectionAttr &section = plain[key];
+  if (!section) {
+    FailureOr<SectionAttr> made = failure();
+    if (type.getElementType().isF32()) {
+      Expected<std::vector<float>> numbers = evaluator.all(value);
+      if (!numbers)
+        return op->emitError() << toString(numbers.takeError());
+      made = append(op, {reinterpret_cast<const uint8_t *>(numbers->data()),
+                         numbers->size() * 4});
+    } else if (auto leaf = dyn_cast<WeightOp>(op);
+               leaf && !leaf.getTranspose()) {
+      Expected<ArrayRef<char>> bytes = evaluator.bytes(leaf.getInitializer());
+      if (!bytes)
+        return op->emitError() << toString(bytes.takeError());
+      made = append(op, {reinterpret_cast<const uint8_t *>(bytes->data()),
+                         bytes->size()});
+    } else {
+      return op->emitError()
+             << "a weight of type " << type
+             << " is read by an op that takes no weights of that type";
+    }
+    if (failed(made))
+      return failure();
+    section = *made;
+  }
+  OpBuilder builder(op);
+  value.replaceAllUsesWith(packedValue(builder, op->getLoc(), section, type));
+  op->erase();
+  return success();
+}
+
+LogicalResult Materializer::run() {
+  SmallVector<LinearOp> linears;
+  SmallVector<EmbeddingOp> embeddings;
+  SmallVector<RotaryOp> rotaries;
+  module.walk([&](Operation *op) {
+    if (auto linear = dyn_cast<LinearOp>(op))
+      linears.push_back(linear);
+    else if (auto embedding = dyn_cast<EmbeddingOp>(op);
+             embedding && WeightEvaluator::isWeight(embedding.getTable()))
+      embeddings.push_back(embedding);
+    else if (auto rotary = dyn_cast<RotaryOp>(op))
+      rotaries.push_back(rotary);
+  });
+  total = linears.size() + embeddings.size();
+  for (EmbeddingOp op : embeddings)
+    if (failed(convert(op)))
+      return failure();
+  for (RotaryOp op : rotaries)
+    if (failed(convert(op)))
+      return failure();
+  for (LinearOp op : linears)
+    if (failed(convert(op)))
+      return failure();
+  // What is left: drop the dead, then the leaves of everything else.
+  bool changed = true;
+  while (changed) {
+    changed = false;
+    SmallVector<Operation *> dead;
+    module.walk([&](Operation *op) {
+      if (isa<WeightOp, MapOp, QuantizeOp, DequantizeOp, AssembleOp>(op) &&
+          op->use_empty())
+        dead.push_back(op);
+    });
+    for (Operation *op : dead) {
+      op->erase();
+      changed = true;
+    }
+  }
+  SmallVector<Operation *> roots;
+  module.walk([&](Operation *op) {
+    if (op->getNumResults() == 1 &&
+        WeightEvaluator::isWeight(op->getResult(0)) &&
+        llvm::any_of(op->getUsers(), [&](Operation *user) {
+          return !WeightEvaluator::isWeight(
+                     user->getNumResults() ? user->getResult(0) : Value()) ||
+                 !isa<WeightOp, MapOp, QuantizeOp, DequantizeOp, AssembleOp>(
+                     user);
+        }))
+      roots.push_back(op);
+  });
+  for (Operation *op : roots)
+    if (failed(convertPlain(op)))
+      return failure();
+  changed = true;
+  while (changed) {
+    changed = false;
+    SmallVector<Operation *> dead;
+    module.walk([&](Operation *op) {
+      if (isa<WeightOp, MapOp, AssembleOp>(op) && op->use_empty() &&
+          op->getNumResults())
+        dead.push_back(op);
+    });
+    for (Operation *op : dead) {
+      op->erase();
+      changed = true;
+    }
+  }
+  for (InitializerOp init :
+       llvm::make_early_inc_range(module.getOps<InitializerOp>()))
+    init.erase();
+  return success();
+}
+
+LogicalResult quench::materialize(ModuleOp module, ModelFiles &files,
+                                  SectionSink &sink,
+                                  const MaterializeOptions &options,
+                                  std::vector<WeightReport> &report) {
+  return Materializer(module, files, sink, options, report).run();
+}
