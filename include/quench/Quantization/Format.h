@@ -21,6 +21,7 @@
 #include "quench/Quantization/Registers.h"
 #include "llvm/ADT/SmallVector.h"
 #include "llvm/ADT/StringRef.h"
+#include "llvm/ADT/Twine.h"
 #include "llvm/Support/Error.h"
 #include <functional>
 #include <memory>
@@ -56,15 +57,43 @@ struct Part {
 };
 
 /// Where the bits of a packed block of kBlockRows rows by `columns` columns
-/// lie.
+/// lie. makeBlockLayout (Layout.h) fills it from the layout of one step.
+///
+/// A block is a number of steps of `stepColumns` columns whose codes have the
+/// same layout, and the scales and zero points of its groups. A group begins
+/// at a multiple of groupColumns columns of the block (a multiple of 4);
+/// columns from the format's group() to groupColumns are padding. Columns of a
+/// block are thus padded columns; stagedOrder (Packing.h) leads back to the
+/// columns of the weight.
 struct BlockLayout {
   int64_t columns = 0; // columns (k) of a block
   int64_t bytes = 0;   // of one row block
   std::vector<Component> components;
   std::vector<Part> parts;
   /// Position in the stored activations -> column of the block. Empty:
-  /// identity.
+  /// identity. It never leaves a group or a step.
   std::vector<uint16_t> xOrder;
+
+  /// Columns between the values of one codeword (1, or 4 for trits in bytes).
+  int64_t codeStride = 1;
+  /// Columns of one step, and where the codes of each step begin. Within a
+  /// group the steps lie at equal distances.
+  int64_t stepColumns = 0;
+  llvm::SmallVector<int64_t, 4> stepOffsets;
+
+  /// Columns of a group with its padding; 0: no group scales (a scale for each
+  /// row, or none at all).
+  int64_t groupColumns = 0;
+  /// Bytes from the start of the block to the kBlockRows halves of the scale
+  /// and to the kBlockRows bytes of the zero point of each group. Empty: none.
+  llvm::SmallVector<int64_t, 4> scaleOffsets, zeroOffsets;
+
+  int64_t groupsPerBlock() const { return scaleOffsets.size(); }
+  int64_t quadsPerGroup() const { return groupColumns / 4; }
+  int64_t quads() const { return columns / 4; }
+  /// For group `group` (0 .. groupsPerBlock() - 1) of the block.
+  int64_t scaleOffset(int64_t group) const { return scaleOffsets[group]; }
+  int64_t zeroOffset(int64_t group) const { return zeroOffsets[group]; }
 };
 
 /// Scale and zero point of one group, as they are stored.
@@ -119,12 +148,16 @@ public:
   /// The codeLength() values of a code.
   virtual void decode(uint32_t code, GroupParams params,
                       float *values) const = 0;
+  /// nearest() of `count` codewords that lie one after the other. The default
+  /// calls nearest(); formats with a faster way override it.
+  virtual void nearestAll(const float *values, int64_t count,
+                          GroupParams params, uint32_t *codes) const;
 
   //--- Packed form
   //------------------------------------------------------------//
 
-  /// The layout of a block. Groups are a multiple of the block or divide it;
-  /// where `group` does neither, packing pads each group to whole blocks.
+  /// The layout of a block: a whole number of groups, each padded to a whole
+  /// number of steps or to a fraction of one.
   virtual const BlockLayout &layout() const = 0;
 
   //--- Decode in registers
@@ -140,15 +173,26 @@ public:
   /// The real value of one lane unit (0.25 for E8P); goes into the scale of a
   /// kernel.
   virtual float unit() const { return 1.0f; }
-  /// Decodes one block of one row block into planes. With `inPlace`, fields may
-  /// stay where they lie (Plane::shift > 0); otherwise every shift is 0.
-  virtual void decodePlanes(RegisterBuilder &builder, bool inPlace,
-                            llvm::SmallVectorImpl<Plane> &planes) const = 0;
-  /// Decodes one block into floats without scale: level(code) (the zero point,
-  /// if any, is not yet subtracted), one FloatPlane for each column position.
-  /// The default converts the planes.
-  virtual void decodeFloats(RegisterBuilder &builder,
-                            llvm::SmallVectorImpl<FloatPlane> &planes) const;
+  /// Decodes one step (BlockLayout::stepColumns columns) of one row block whose
+  /// codes begin `offset` bytes after the start of the block. Quads count from
+  /// the start of the step. With `inPlace`, fields may stay where they lie
+  /// (Plane::shift > 0); otherwise every shift is 0. The default: no planes.
+  virtual void decodeStep(RegisterBuilder &builder, int64_t offset,
+                          bool inPlace,
+                          llvm::SmallVectorImpl<Plane> &planes) const;
+  /// Decodes one step into floats without scale, in units of unit():
+  /// level(code) / unit() (the zero point, if any, is not yet subtracted), one
+  /// FloatPlane for each position of the step. The default converts the planes.
+  virtual void decodeFloatStep(RegisterBuilder &builder, int64_t offset,
+                               llvm::SmallVectorImpl<FloatPlane> &planes) const;
+
+  /// All steps of one block of one row block, in order; quads count from the
+  /// start of the block. Plane p belongs to group p.quad / quadsPerGroup().
+  void decodePlanes(RegisterBuilder &builder, bool inPlace,
+                    llvm::SmallVectorImpl<Plane> &planes) const;
+  /// The same in floats; columns count from the start of the block.
+  void decodeFloats(RegisterBuilder &builder,
+                    llvm::SmallVectorImpl<FloatPlane> &planes) const;
 };
 
 /// Makes a format from its arguments: the positional and the key = value ones
@@ -161,8 +205,8 @@ struct FormatArgs {
 using FormatFactory =
     std::function<llvm::Expected<std::unique_ptr<Format>>(const FormatArgs &)>;
 
-/// Adds a format under a name. Static objects of this type register the
-/// built-in ones and those of a plugin.
+/// Adds a format under a name; the first one of a name stays. Static objects of
+/// this type register the built-in ones and those of a plugin.
 struct FormatRegistration {
   FormatRegistration(llvm::StringRef name, llvm::StringRef help,
                      FormatFactory factory);
@@ -171,6 +215,36 @@ struct FormatRegistration {
 /// Parses "int<4, group = 32>" etc.; formats are interned and live as long as
 /// the process. The error names what was found and what would be accepted.
 llvm::Expected<const Format *> getFormat(llvm::StringRef spec);
+
+/// Reads FormatArgs: takes arguments one by one, then finish() reports what is
+/// left. The first error wins and is kept until finish().
+class FormatArgReader {
+public:
+  explicit FormatArgReader(const FormatArgs &args);
+  /// The first positional argument as a number in min..max.
+  int64_t number(llvm::StringRef what, int64_t min, int64_t max);
+  /// The first positional argument, which must be one of `choices`.
+  std::string choice(llvm::StringRef what,
+                     llvm::ArrayRef<llvm::StringRef> choices);
+  /// The value of `key` in min..max, or `absent`.
+  int64_t option(llvm::StringRef key, int64_t min, int64_t max, int64_t absent);
+  /// Whether the flag `key` is given.
+  bool flag(llvm::StringRef key);
+  /// Reports `message` (about the whole format) unless there is an error.
+  void fail(const llvm::Twine &message);
+  /// The first error, or one for arguments that nobody took.
+  llvm::Error finish();
+
+private:
+  const FormatArgs &args;
+  std::vector<bool> positionalTaken, namedTaken;
+  std::vector<std::string> accepted;
+  std::string error;
+};
+
+/// The canonical text "name<a, key = b, flag>" of its parts.
+std::string formatSpec(llvm::StringRef name,
+                       llvm::ArrayRef<std::string> arguments);
 
 /// Names and one-line helps of all registered formats, sorted by name.
 std::vector<std::pair<std::string, std::string>> listFormats();

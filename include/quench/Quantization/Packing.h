@@ -12,8 +12,9 @@
 //
 // A pass holds kPassBlocks row blocks, interleaved part by part
 // (BlockLayout::parts). Row scales (formats with group() == 0 and hasScale())
-// are kPassRows halves. After the last pass come kStreamPadding bytes, which
-// kernels may read and never use.
+// are kPassRows halves; with zero points, kPassRows bytes and as many of
+// padding follow. After the last pass come kStreamPadding bytes, which kernels
+// may read and never use.
 //
 //===----------------------------------------------------------------------===//
 
@@ -35,6 +36,7 @@ struct StreamShape {
       paddedCols; // blocks * layout.columns: length of a staged activation row
   int64_t passBytes;      // of one pass, row scales included
   int64_t rowScaleOffset; // in a pass; -1 without row scales
+  int64_t rowZeroOffset;  // in a pass; -1 without row zero points
   int64_t bytes;          // of the whole stream, kStreamPadding included
 };
 
@@ -47,14 +49,19 @@ int64_t interleavedOffset(const BlockLayout &layout, int64_t half,
 std::vector<int32_t> stagedOrder(const Format &format, int64_t cols);
 
 /// The codes of some rows of a weight before packing: per row
-/// groupsPerRow(cols) params (1 for row scales) and ceil(cols / codeLength)
-/// codes; a codeword never crosses a group's end.
+/// groupsPerRow(cols) params (1 for row scales, 0 without scales) and
+/// codesPerRow codes, group after group; a codeword never crosses a group's
+/// end. codeColumns says which columns a codeword holds.
 struct EncodedRows {
   int64_t rows = 0, cols = 0;
   std::vector<uint32_t> codes;     // [rows][codesPerRow(format, cols)]
   std::vector<GroupParams> params; // [rows][groupsPerRow]
 };
 int64_t codesPerRow(const Format &format, int64_t cols);
+
+/// [codesPerRow][codeLength]: the column of each value of each codeword, or -1
+/// past the end of a group or of the row (those values are encoded as 0).
+std::vector<int32_t> codeColumns(const Format &format, int64_t cols);
 
 /// Round to nearest: fits each group, then takes the nearest code of each
 /// codeword.

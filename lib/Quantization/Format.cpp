@@ -1,0 +1,72 @@
+//===- Format.cpp - Defaults of formats -----------------------------------===//
+//
+// Part of the Quench project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "quench/Quantization/Format.h"
+#include "quench/Quantization/Layout.h"
+#include "quench/Quantization/Packing.h"
+
+using namespace quench;
+
+RegisterBuilder::~RegisterBuilder() = default;
+Format::~Format() = default;
+
+int64_t Format::groupsPerRow(int64_t cols) const {
+  if (!hasScale())
+    return 0;
+  return group() == 0 ? 1 : (cols + group() - 1) / group();
+}
+
+int64_t Format::bits(int64_t rows, int64_t cols) const {
+  int64_t whole = group() == 0 ? 0 : cols / group();
+  int64_t rest = cols - whole * group(), length = codeLength();
+  int64_t codes = (rest + length - 1) / length;
+  if (whole)
+    codes += whole * ((group() + length - 1) / length);
+  int64_t groupBits = hasScale() ? 16 + (hasZeroPoint() ? 8 : 0) : 0;
+  return rows * (codes * codeBits() + groupsPerRow(cols) * groupBits);
+}
+
+void Format::nearestAll(const float *values, int64_t count, GroupParams params,
+                        uint32_t *codes) const {
+  for (int64_t i = 0, length = codeLength(); i < count; ++i)
+    codes[i] = nearest(values + i * length, params);
+}
+
+void Format::decodeStep(RegisterBuilder &, int64_t, bool,
+                        llvm::SmallVectorImpl<Plane> &) const {}
+
+void Format::decodeFloatStep(RegisterBuilder &builder, int64_t offset,
+                             llvm::SmallVectorImpl<FloatPlane> &planes) const {
+  llvm::SmallVector<Plane, 16> integers;
+  decodeStep(builder, offset, /*inPlace=*/false, integers);
+  planesToFloats(builder, integers, bias(), planes);
+}
+
+void Format::decodePlanes(RegisterBuilder &builder, bool inPlace,
+                          llvm::SmallVectorImpl<Plane> &planes) const {
+  unsigned quad = 0;
+  for (int64_t offset : layout().stepOffsets) {
+    size_t first = planes.size();
+    decodeStep(builder, offset, inPlace, planes);
+    for (Plane &plane : llvm::MutableArrayRef<Plane>(planes).drop_front(first))
+      plane.quad += quad;
+    quad += layout().stepColumns / 4;
+  }
+}
+
+void Format::decodeFloats(RegisterBuilder &builder,
+                          llvm::SmallVectorImpl<FloatPlane> &planes) const {
+  unsigned column = 0;
+  for (int64_t offset : layout().stepOffsets) {
+    size_t first = planes.size();
+    decodeFloatStep(builder, offset, planes);
+    for (FloatPlane &plane :
+         llvm::MutableArrayRef<FloatPlane>(planes).drop_front(first))
+      plane.column += column;
+    column += layout().stepColumns;
+  }
+}

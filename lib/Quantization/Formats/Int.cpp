@@ -1,0 +1,341 @@
+//===- Int.cpp - Integers of 1 to 8 bits ----------------------------------===//
+//
+// Part of the Quench project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// int<B>: codes 0 .. 2^B - 1, one scale for a group or a row.
+//
+//   symmetric  level = code - 2^(B-1); plain fitting uses +-(2^(B-1) - 1), a
+//              searched scale may also use -2^(B-1), and may be negative to
+//              have that level on the other side
+//   half       level = code - (2^B - 1) / 2, half-odd numbers: no zero, but no
+//              level wasted either
+//   zero       level = code, and an unsigned zero point for each group
+//   int<1>     level = -1 or 1
+//
+//===----------------------------------------------------------------------===//
+
+#include "BuiltinFormats.h"
+#include "quench/Quantization/Half.h"
+#include "quench/Quantization/Layout.h"
+#include <algorithm>
+#include <cmath>
+
+using namespace quench;
+
+namespace {
+
+/// What an integer grid looks like: code = clamp(round(w / scale + offset),
+/// low, high), w' = scale * (code - offset). The offset of half-odd levels is
+/// half-odd, so that adding it before rounding puts ties where they belong.
+struct Grid {
+  float low, high, offset;
+};
+
+/// Round half to even for |value| < 2^22, in a form that vectorizes.
+inline float roundEven(float value) {
+  constexpr float big = 12582912.0f; // 1.5 * 2^23
+  return (value + big) - big;
+}
+
+/// The code of w / scale. Clamped first, so that any number (NaN too) is safe.
+inline float gridCode(float ratio, const Grid &grid) {
+  // Integer offsets are added after rounding: adding first would round twice.
+  float low = grid.low - grid.offset, high = grid.high - grid.offset;
+  ratio = ratio > low ? ratio : low;
+  ratio = ratio < high ? ratio : high;
+  return roundEven(ratio) + grid.offset;
+}
+inline float halfGridCode(float ratio, const Grid &grid) {
+  float low = grid.low - grid.offset, high = grid.high - grid.offset;
+  ratio = ratio > low ? ratio : low;
+  ratio = ratio < high ? ratio : high;
+  // ratio lies in [-offset, offset]; floor, then the upper cell's code.
+  float code = roundEven(ratio);
+  code = code > ratio ? code - 1.0f : code; // floor(ratio)
+  code += grid.offset + 0.5f;
+  return code < grid.high ? code : grid.high;
+}
+
+/// Squared error of a group on a grid; also the sums that give the best scale
+/// for these codes: dot(w, level) and dot(level, level). Eight partial sums in
+/// a fixed order.
+struct GridError {
+  float error, cross, square;
+};
+template <bool Half>
+GridError gridError(const float *values, int64_t n, float scale,
+                    const Grid &grid) {
+  float error[8] = {}, cross[8] = {}, square[8] = {};
+  auto add = [&](float value, int lane) {
+    float code = Half ? halfGridCode(value / scale, grid)
+                      : gridCode(value / scale, grid);
+    float level = code - grid.offset, miss = value - scale * level;
+    error[lane] += miss * miss;
+    cross[lane] += value * level;
+    square[lane] += level * level;
+  };
+  int64_t i = 0;
+  for (; i + 8 <= n; i += 8)
+    for (int lane = 0; lane < 8; ++lane)
+      add(values[i + lane], lane);
+  for (int lane = 0; i < n; ++i, ++lane)
+    add(values[i], lane);
+  for (int lane = 1; lane < 8; ++lane) {
+    error[0] += error[lane];
+    cross[0] += cross[lane];
+    square[0] += square[lane];
+  }
+  return {error[0], cross[0], square[0]};
+}
+
+/// The same in double and without vectors: the last word between two fits.
+template <bool Half>
+double exactError(const float *values, int64_t n, float scale,
+                  const Grid &grid) {
+  double sum = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    float code = Half ? halfGridCode(values[i] / scale, grid)
+                      : gridCode(values[i] / scale, grid);
+    double miss = values[i] - scale * (code - grid.offset);
+    sum += miss * miss;
+  }
+  return sum;
+}
+
+class IntFormat : public Format {
+public:
+  IntFormat(unsigned width, int64_t groupSize, bool zeroPoint, bool halfOdd)
+      : width(width), groupSize(groupSize), zeroPoint(zeroPoint),
+        halfOdd(halfOdd || (width == 1 && !zeroPoint)), top((1 << width) - 1),
+        blockLayout(
+            makeBlockLayout(bitStepLayout(width), groupSize, zeroPoint)) {}
+
+  std::string spec() const override {
+    std::vector<std::string> arguments{std::to_string(width)};
+    if (groupSize)
+      arguments.push_back("group = " + std::to_string(groupSize));
+    if (zeroPoint)
+      arguments.push_back("zero");
+    if (halfOdd && width != 1)
+      arguments.push_back("half");
+    return formatSpec("int", arguments);
+  }
+  int64_t group() const override { return groupSize; }
+  bool hasZeroPoint() const override { return zeroPoint; }
+  unsigned codeBits() const override { return width; }
+  const BlockLayout &layout() const override { return blockLayout; }
+
+  bool isInteger() const override { return true; }
+  int64_t bias() const override {
+    return zeroPoint ? 0 : halfOdd ? top : 1 << (width - 1);
+  }
+  float unit() const override { return halfOdd && width > 1 ? 0.5f : 1.0f; }
+  void decodeStep(RegisterBuilder &builder, int64_t offset, bool inPlace,
+                  llvm::SmallVectorImpl<Plane> &planes) const override {
+    decodeBitStep(builder, offset, width, halfOdd, inPlace, planes);
+  }
+
+  GroupParams fit(const float *values, int64_t n,
+                  const FitOptions &options) const override;
+  uint32_t nearest(const float *values, GroupParams params) const override {
+    uint32_t code;
+    nearestAll(values, 1, params, &code);
+    return code;
+  }
+  void nearestAll(const float *values, int64_t count, GroupParams params,
+                  uint32_t *codes) const override;
+  void decode(uint32_t code, GroupParams params, float *values) const override {
+    values[0] =
+        halfToFloat(params.scale) *
+        ((static_cast<float>(code) - offset(params.zero)) * levelStep());
+  }
+
+private:
+  /// Distance of two levels: int<1> counts its two as -1 and 1.
+  float levelStep() const { return halfOdd && width == 1 ? 2.0f : 1.0f; }
+  /// The code that stands for 0 (a half-odd one where there is no zero).
+  float offset(uint8_t zero) const {
+    return zeroPoint ? zero : halfOdd ? 0.5f * top : 1 << (width - 1);
+  }
+  Grid grid(uint8_t zero) const {
+    return {0.0f, static_cast<float>(top), offset(zero)};
+  }
+  GroupParams plainFit(const float *values, int64_t n) const;
+  template <bool Half>
+  GroupParams searchFit(const float *values, int64_t n,
+                        GroupParams plain) const;
+
+  unsigned width;
+  int64_t groupSize;
+  bool zeroPoint, halfOdd;
+  int top;
+  BlockLayout blockLayout;
+};
+
+} // namespace
+
+/// Least and greatest value, 0 included. NaN is skipped.
+static std::pair<float, float> rangeOf(const float *values, int64_t n) {
+  float low = 0, high = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    low = values[i] < low ? values[i] : low;
+    high = values[i] > high ? values[i] : high;
+  }
+  constexpr float most = 3.0e38f;
+  return {std::max(low, -most), std::min(high, most)};
+}
+
+/// The stored zero point for a group whose least value is `low`.
+static uint8_t zeroFor(float low, float scale, int top) {
+  float zero = -low / scale;
+  return zero >= top ? top
+         : zero > 0  ? static_cast<uint8_t>(roundEven(zero))
+                     : 0;
+}
+
+GroupParams IntFormat::plainFit(const float *values, int64_t n) const {
+  GroupParams params;
+  if (zeroPoint) {
+    auto [low, high] = rangeOf(values, n);
+    // Halved first: the range may exceed the largest float.
+    params.scale = scaleToHalf((0.5f * high - 0.5f * low) / (0.5f * top));
+    if (params.scale)
+      params.zero = zeroFor(low, halfToFloat(params.scale), top);
+  } else if (width == 1) {
+    params.scale = scaleToHalf(meanMagnitude(values, n));
+  } else {
+    float most = halfOdd ? 0.5f * top : (1 << (width - 1)) - 1;
+    params.scale = scaleToHalf(maxMagnitude(values, n) / most);
+  }
+  // All zeros: any scale serves, but half-odd levels have no zero of their own.
+  if (params.scale == 0 && !halfOdd)
+    params.scale = 1;
+  return params;
+}
+
+template <bool Half>
+GroupParams IntFormat::searchFit(const float *values, int64_t n,
+                                 GroupParams plain) const {
+  float widest = halfToFloat(plain.scale);
+  GroupParams best = plain;
+  float least =
+      gridError<Half>(values, n, widest * levelStep(), grid(plain.zero)).error;
+  auto attempt = [&](GroupParams params) {
+    GridError result = gridError<Half>(
+        values, n, halfToFloat(params.scale) * levelStep(), grid(params.zero));
+    if (result.error < least) {
+      least = result.error;
+      best = params;
+    }
+    return result;
+  };
+
+  // A coarse walk over shrinking ranges (and, with zero points, the zeros that
+  // fit a range clipped on either side), ...
+  constexpr int steps = 40;
+  float narrowest = width <= 2 ? 0.2f : 0.3f;
+  float low = zeroPoint ? rangeOf(values, n).first : 0;
+  for (int i = 0; i < steps; ++i) {
+    float factor = 1.0f - (1.0f - narrowest) * i / steps;
+    GroupParams params;
+    params.scale = scaleToHalf(widest * factor);
+    if (!zeroPoint) {
+      attempt(params);
+      params.scale |= 0x8000;
+      if (!Half)
+        attempt(params);
+      continue;
+    }
+    float scale = halfToFloat(params.scale);
+    // Zeros from "all of the low side kept" to "all of the high side kept".
+    int most = zeroFor(low, scale, top);
+    int fewest = zeroFor(low + (widest - scale) * top, scale, top);
+    int last = -1;
+    for (int j = 0; j <= 4; ++j) {
+      params.zero = fewest + ((most - fewest) * j + 2) / 4;
+      if (params.zero != last)
+        attempt(params);
+      last = params.zero;
+    }
+  }
+  // ... then scales near the best one, and the least-squares scale of the codes
+  // found, as long as that helps.
+  for (int round = 0; round < 8; ++round) {
+    float before = least;
+    GroupParams params = best;
+    GridError now = attempt(params);
+    uint16_t sign = best.scale & 0x8000;
+    if (float ratio = std::fabs(now.cross) / levelStep() / now.square;
+        now.square > 0 && ratio > 0) {
+      params.scale = scaleToHalf(ratio) | sign;
+      attempt(params);
+    }
+    for (int zero : {best.zero - 1, best.zero + 1}) {
+      if (!zeroPoint || zero < 0 || zero > top)
+        continue;
+      params = best;
+      params.zero = zero;
+      attempt(params);
+    }
+    for (float factor : {0.99f, 1.01f}) {
+      params = best;
+      sign = best.scale & 0x8000;
+      params.scale = scaleToHalf(std::fabs(halfToFloat(best.scale)) * factor);
+      params.scale |= sign;
+      attempt(params);
+    }
+    if (!(least < before))
+      break;
+  }
+  float scale = halfToFloat(best.scale) * levelStep();
+  return exactError<Half>(values, n, scale, grid(best.zero)) <
+                 exactError<Half>(values, n, widest * levelStep(),
+                                  grid(plain.zero))
+             ? best
+             : plain;
+}
+
+GroupParams IntFormat::fit(const float *values, int64_t n,
+                           const FitOptions &options) const {
+  GroupParams plain = plainFit(values, n);
+  if (!options.search || plain.scale == 0)
+    return plain;
+  return halfOdd ? searchFit<true>(values, n, plain)
+                 : searchFit<false>(values, n, plain);
+}
+
+void IntFormat::nearestAll(const float *values, int64_t count,
+                           GroupParams params, uint32_t *codes) const {
+  float scale = halfToFloat(params.scale) * levelStep();
+  Grid levels = grid(params.zero);
+  if (scale == 0) { // only of groups that are all 0
+    std::fill(codes, codes + count, static_cast<uint32_t>(levels.offset));
+  } else if (halfOdd) {
+    for (int64_t i = 0; i < count; ++i)
+      codes[i] = static_cast<int32_t>(halfGridCode(values[i] / scale, levels));
+  } else {
+    for (int64_t i = 0; i < count; ++i)
+      codes[i] = static_cast<int32_t>(gridCode(values[i] / scale, levels));
+  }
+}
+
+static FormatRegistration registration(
+    "int", "integers of 1 to 8 bits: int<B, group = G, zero | half>",
+    [](const FormatArgs &args) -> llvm::Expected<std::unique_ptr<Format>> {
+      FormatArgReader reader(args);
+      int64_t bits = reader.number("bits", 1, 8);
+      int64_t group = reader.option("group", 0, kMaxGroup, 0);
+      bool zero = reader.flag("zero"), half = reader.flag("half");
+      if (zero && half)
+        reader.fail("'zero' and 'half' exclude each other");
+      if (half && (bits == 1 || bits == 8))
+        reader.fail("'half' takes 2 to 7 bits");
+      if (llvm::Error error = reader.finish())
+        return std::move(error);
+      return std::make_unique<IntFormat>(bits, group, zero, half);
+    });
+
+QUENCH_BUILTIN_FORMAT(Int)

@@ -1,0 +1,120 @@
+//===- HostRegisters.cpp - Registers evaluated on the host ----------------===//
+//
+// Part of the Quench project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "quench/Quantization/HostRegisters.h"
+#include "quench/Quantization/Half.h"
+
+using namespace quench;
+
+Reg HostRegisters::make(const HostReg &value) {
+  registers.push_back(value);
+  return {&registers.back()};
+}
+
+Reg HostRegisters::load(int64_t offset) {
+  HostReg result;
+  for (int64_t i = 0; i < 64; ++i)
+    result[i] = byteAt(offset + i);
+  return make(result);
+}
+
+FloatReg HostRegisters::loadFloats(int64_t offset, FloatKind kind) {
+  HostFloatReg result;
+  int64_t size = kind == FloatKind::F32 ? 4 : 2;
+  for (int64_t i = 0; i < 16; ++i) {
+    uint32_t bits = 0;
+    for (int64_t byte = 0; byte < size; ++byte)
+      bits |= uint32_t(byteAt(offset + size * i + byte)) << (8 * byte);
+    result[i] = kind == FloatKind::F32   ? bitsFloat(bits)
+                : kind == FloatKind::F16 ? halfToFloat(bits)
+                                         : bfloatToFloat(bits);
+  }
+  floatRegisters.push_back(result);
+  return {&floatRegisters.back()};
+}
+
+Reg HostRegisters::field(Reg value, unsigned off, unsigned width, unsigned at) {
+  HostReg result = bytes(value);
+  for (uint8_t &byte : result)
+    byte = (byte >> off & ((1u << width) - 1)) << at;
+  return make(result);
+}
+
+Reg HostRegisters::window(Reg lo, const Reg *hi, unsigned unit,
+                          llvm::ArrayRef<uint8_t> pos) {
+  HostReg result;
+  unsigned size = unit / 8;
+  for (unsigned i = 0; i < 64; ++i) {
+    unsigned lane = i / size * size;
+    auto byteOfLane = [&](unsigned byte) -> unsigned {
+      if (byte < size)
+        return bytes(lo)[lane + byte];
+      return hi && byte < 2 * size ? bytes(*hi)[lane + byte - size] : 0;
+    };
+    unsigned from = pos[i % size];
+    unsigned two = byteOfLane(from / 8) | byteOfLane(from / 8 + 1) << 8;
+    result[i] = two >> (from % 8);
+  }
+  return make(result);
+}
+
+Reg HostRegisters::permute(Reg value, llvm::ArrayRef<uint8_t> index) {
+  HostReg result;
+  for (unsigned i = 0; i < 64; ++i)
+    result[i] = bytes(value)[index[i] % 64];
+  return make(result);
+}
+
+Reg HostRegisters::lookup(llvm::ArrayRef<uint8_t> table, Reg index) {
+  HostReg result = bytes(index);
+  for (uint8_t &byte : result)
+    byte = table[byte % table.size()];
+  return make(result);
+}
+
+Reg HostRegisters::affine(Reg value, llvm::ArrayRef<uint8_t> rows,
+                          uint8_t constant) {
+  HostReg result = bytes(value);
+  for (uint8_t &byte : result) {
+    unsigned mapped = constant;
+    for (unsigned bit = 0; bit < 8; ++bit)
+      mapped ^= unsigned(__builtin_parity(rows[bit] & byte)) << bit;
+    byte = mapped;
+  }
+  return make(result);
+}
+
+Reg HostRegisters::bitXor(Reg a, Reg b) {
+  HostReg result = bytes(a);
+  for (unsigned i = 0; i < 64; ++i)
+    result[i] ^= bytes(b)[i];
+  return make(result);
+}
+
+Reg HostRegisters::bitOr(Reg a, Reg b) {
+  HostReg result = bytes(a);
+  for (unsigned i = 0; i < 64; ++i)
+    result[i] |= bytes(b)[i];
+  return make(result);
+}
+
+FloatReg HostRegisters::toFloats(Reg value, unsigned column, float bias) {
+  HostFloatReg result;
+  for (unsigned row = 0; row < 16; ++row)
+    result[row] = static_cast<float>(bytes(value)[4 * row + column]) - bias;
+  floatRegisters.push_back(result);
+  return {&floatRegisters.back()};
+}
+
+FloatReg HostRegisters::lookupFloats(llvm::ArrayRef<float> table, Reg index,
+                                     unsigned column) {
+  HostFloatReg result;
+  for (unsigned row = 0; row < 16; ++row)
+    result[row] = table[bytes(index)[4 * row + column] % table.size()];
+  floatRegisters.push_back(result);
+  return {&floatRegisters.back()};
+}

@@ -1,0 +1,379 @@
+//===- Packing.cpp - From rows of numbers to a packed stream --------------===//
+//
+// Part of the Quench project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "quench/Quantization/Packing.h"
+#include <cstring>
+
+using namespace quench;
+
+StreamShape::StreamShape(const Format &format, int64_t rows, int64_t cols) {
+  const BlockLayout &layout = format.layout();
+  passes = (rows + kPassRows - 1) / kPassRows;
+  if (layout.groupColumns == 0) {
+    blocks = (cols + layout.columns - 1) / layout.columns;
+  } else {
+    int64_t perBlock = layout.groupsPerBlock();
+    blocks = (format.groupsPerRow(cols) + perBlock - 1) / perBlock;
+  }
+  paddedCols = blocks * layout.columns;
+  passBytes = blocks * kPassBlocks * layout.bytes;
+  rowScaleOffset = rowZeroOffset = -1;
+  if (format.hasScale() && format.group() == 0) {
+    rowScaleOffset = passBytes;
+    passBytes += 2 * kPassRows;
+    if (format.hasZeroPoint()) {
+      rowZeroOffset = passBytes;
+      passBytes += 2 * kPassRows; // half of it padding
+    }
+  }
+  bytes = passes * passBytes + kStreamPadding;
+}
+
+int64_t quench::interleavedOffset(const BlockLayout &layout, int64_t half,
+                                  int64_t offset) {
+  for (const Part &part : layout.parts) {
+    int64_t within = offset - part.offset;
+    if (within < 0 || within >= part.length)
+      continue;
+    int64_t piece = within / part.unit;
+    return kPassBlocks * part.offset +
+           (piece * kPassBlocks + half) * part.unit + within % part.unit;
+  }
+  return kPassBlocks * layout.bytes;
+}
+
+/// Column of the weight at column `column` of block `block`, or -1.
+static int64_t weightColumn(const Format &format, int64_t cols, int64_t block,
+                            int64_t column) {
+  const BlockLayout &layout = format.layout();
+  int64_t result = block * layout.columns + column;
+  if (layout.groupColumns != 0) {
+    int64_t within = column % layout.groupColumns;
+    if (within >= format.group())
+      return -1;
+    result = (block * layout.groupsPerBlock() + column / layout.groupColumns) *
+                 format.group() +
+             within;
+  }
+  return result < cols ? result : -1;
+}
+
+std::vector<int32_t> quench::stagedOrder(const Format &format, int64_t cols) {
+  const BlockLayout &layout = format.layout();
+  StreamShape shape(format, 0, cols);
+  std::vector<int32_t> order(shape.paddedCols);
+  for (int64_t position = 0; position < shape.paddedCols; ++position) {
+    int64_t column = position % layout.columns;
+    if (!layout.xOrder.empty())
+      column = layout.xOrder[column];
+    order[position] =
+        weightColumn(format, cols, position / layout.columns, column);
+  }
+  return order;
+}
+
+/// Codewords of `cols` columns that begin a group.
+static int64_t codesOf(const Format &format, int64_t cols) {
+  int64_t stride = format.layout().codeStride;
+  int64_t span = stride * format.codeLength();
+  return (cols + span - 1) / span * stride;
+}
+
+/// The columns that share a scale: the group, or the whole row.
+static int64_t groupOf(const Format &format, int64_t cols) {
+  return format.group() == 0 ? cols : format.group();
+}
+
+int64_t quench::codesPerRow(const Format &format, int64_t cols) {
+  if (cols == 0)
+    return 0;
+  int64_t group = groupOf(format, cols), rest = cols % group;
+  return cols / group * codesOf(format, group) + codesOf(format, rest);
+}
+
+/// Column, from the group's start, of value `i` of codeword `code`.
+static int64_t valueColumn(const Format &format, int64_t code, int64_t i) {
+  int64_t stride = format.layout().codeStride;
+  return code / stride * stride * format.codeLength() + code % stride +
+         i * stride;
+}
+
+std::vector<int32_t> quench::codeColumns(const Format &format, int64_t cols) {
+  std::vector<int32_t> columns;
+  int64_t length = format.codeLength();
+  columns.reserve(codesPerRow(format, cols) * length);
+  for (int64_t first = 0, group = groupOf(format, cols); first < cols;
+       first += group) {
+    int64_t n = std::min(group, cols - first);
+    for (int64_t code = 0, codes = codesOf(format, n); code < codes; ++code)
+      for (int64_t i = 0; i < length; ++i) {
+        int64_t column = valueColumn(format, code, i);
+        columns.push_back(column < n ? first + column : -1);
+      }
+  }
+  return columns;
+}
+
+EncodedRows quench::encodeNearest(const Format &format, const float *values,
+                                  int64_t rows, int64_t cols,
+                                  const FitOptions &options) {
+  EncodedRows encoded;
+  encoded.rows = rows;
+  encoded.cols = cols;
+  int64_t perRow = codesPerRow(format, cols), length = format.codeLength();
+  int64_t groups = format.groupsPerRow(cols), group = groupOf(format, cols);
+  encoded.codes.resize(rows * perRow);
+  encoded.params.resize(rows * groups);
+  bool contiguous = length == 1;
+  std::vector<int32_t> columns;
+  std::vector<float> gathered;
+  if (!contiguous) {
+    columns = codeColumns(format, cols);
+    gathered.resize(columns.size());
+  }
+  for (int64_t row = 0; row < rows; ++row) {
+    const float *source = values + row * cols, *words = source;
+    if (!contiguous) {
+      for (size_t i = 0; i < columns.size(); ++i)
+        gathered[i] = columns[i] < 0 ? 0.0f : source[columns[i]];
+      words = gathered.data();
+    }
+    uint32_t *codes = encoded.codes.data() + row * perRow;
+    GroupParams *params = encoded.params.data() + row * groups;
+    for (int64_t first = 0; first < cols; first += group) {
+      int64_t n = std::min(group, cols - first), count = codesOf(format, n);
+      GroupParams fitted;
+      if (format.hasScale())
+        fitted = *params++ = format.fit(source + first, n, options);
+      format.nearestAll(words, count, fitted, codes);
+      codes += count;
+      words += count * length;
+    }
+  }
+  return encoded;
+}
+
+void quench::decodeRows(const Format &format, const EncodedRows &encoded,
+                        float *values) {
+  int64_t cols = encoded.cols, length = format.codeLength();
+  int64_t group = groupOf(format, cols), groups = format.groupsPerRow(cols);
+  llvm::SmallVector<float, 8> word(length);
+  const uint32_t *codes = encoded.codes.data();
+  for (int64_t row = 0; row < encoded.rows; ++row) {
+    const GroupParams *params = encoded.params.data() + row * groups;
+    for (int64_t first = 0; first < cols; first += group) {
+      int64_t n = std::min(group, cols - first);
+      GroupParams fitted = format.hasScale() ? *params++ : GroupParams();
+      for (int64_t code = 0, count = codesOf(format, n); code < count; ++code) {
+        format.decode(*codes++, fitted, word.data());
+        for (int64_t i = 0; i < length; ++i)
+          if (int64_t column = valueColumn(format, code, i); column < n)
+            values[row * cols + first + column] = word[i];
+      }
+    }
+  }
+}
+
+//===----------------------------------------------------------------------===//
+// Places in a block
+//===----------------------------------------------------------------------===//
+
+/// Bits from the start of the block to the entry of (row, column).
+static int64_t entryBit(const Component &component, int64_t row,
+                        int64_t column) {
+  int64_t bit = 8 * component.offset;
+  for (const Digit &digit : component.digits)
+    bit += (digit.axis == 'r' ? row : column) / digit.stride % digit.count *
+           digit.bits;
+  return bit;
+}
+
+/// Writes `bits` bits (the place is 0 before).
+static void writeBits(uint8_t *bytes, int64_t bit, unsigned bits,
+                      uint32_t value) {
+  bytes += bit >> 3;
+  uint64_t shifted = uint64_t(value) << (bit & 7);
+  for (int64_t left = (bit & 7) + bits; left > 0; left -= 8) {
+    *bytes++ |= static_cast<uint8_t>(shifted);
+    shifted >>= 8;
+  }
+}
+
+static uint32_t lowBits(uint32_t value, unsigned bits) {
+  return bits >= 32 ? value : value & ((1u << bits) - 1);
+}
+
+static bool isCode(const Component &component) {
+  return llvm::StringRef(component.name).starts_with("code");
+}
+
+namespace {
+/// Bit offsets of the entries of a component for each column and each row of a
+/// block: an entry's place is their sum.
+struct Places {
+  const Component *component;
+  std::vector<int64_t> columns;
+  int64_t rows[kBlockRows];
+
+  Places(const Component &component, int64_t count) : component(&component) {
+    for (int64_t column = 0; column < count; ++column)
+      columns.push_back(entryBit(component, 0, column));
+    for (int64_t row = 0; row < kBlockRows; ++row)
+      rows[row] = entryBit(component, row, 0) - 8 * component.offset;
+  }
+};
+
+/// A codeword of a row in its block.
+struct Word {
+  int64_t block, column;
+};
+} // namespace
+
+/// Where the codewords of a row lie.
+static std::vector<Word> rowWords(const Format &format, int64_t cols) {
+  const BlockLayout &layout = format.layout();
+  std::vector<Word> words;
+  words.reserve(codesPerRow(format, cols));
+  for (int64_t first = 0, group = groupOf(format, cols), g = 0; first < cols;
+       first += group, ++g) {
+    int64_t start = 0;
+    if (layout.groupColumns != 0)
+      start = g / layout.groupsPerBlock() * layout.columns +
+              g % layout.groupsPerBlock() * layout.groupColumns;
+    int64_t codes = codesOf(format, std::min(group, cols - first));
+    for (int64_t code = 0; code < codes; ++code) {
+      int64_t column = start + valueColumn(format, code, 0);
+      words.push_back({column / layout.columns, column % layout.columns});
+    }
+  }
+  return words;
+}
+
+/// The first byte of each entry of a scale or zero point of group `g` in the
+/// pass is at the result, for row 0 of `half`; rows follow one another.
+static int64_t paramPlace(const BlockLayout &layout, int64_t half, int64_t g,
+                          llvm::ArrayRef<int64_t> offsets) {
+  int64_t perBlock = layout.groupsPerBlock();
+  return g / perBlock * kPassBlocks * layout.bytes +
+         interleavedOffset(layout, half, offsets[g % perBlock]);
+}
+
+void quench::packPass(const Format &format, const EncodedRows &encoded,
+                      uint8_t *pass) {
+  const BlockLayout &layout = format.layout();
+  StreamShape shape(format, encoded.rows, encoded.cols);
+  std::memset(pass, 0, shape.passBytes);
+  std::vector<Word> words = rowWords(format, encoded.cols);
+  int64_t perRow = words.size(), groups = format.groupsPerRow(encoded.cols);
+  std::vector<Places> places;
+  for (const Component &component : layout.components)
+    if (isCode(component))
+      places.emplace_back(component, layout.columns);
+
+  std::vector<uint8_t> block(layout.bytes);
+  for (int64_t half = 0; half < kPassBlocks; ++half) {
+    int64_t firstRow = half * kBlockRows;
+    int64_t rows = std::min(kBlockRows, encoded.rows - firstRow);
+    if (rows <= 0)
+      break;
+    for (int64_t begin = 0, end; begin < perRow; begin = end) {
+      for (end = begin; end < perRow && words[end].block == words[begin].block;)
+        ++end;
+      std::fill(block.begin(), block.end(), 0);
+      for (int64_t row = 0; row < rows; ++row) {
+        const uint32_t *codes =
+            encoded.codes.data() + (firstRow + row) * perRow;
+        for (const Places &place : places) {
+          unsigned bits = place.component->bits;
+          unsigned shift = place.component->codeShift;
+          int64_t rowBit = place.rows[row];
+          for (int64_t i = begin; i < end; ++i) {
+            int64_t bit = rowBit + place.columns[words[i].column];
+            uint32_t value = lowBits(codes[i] >> shift, bits);
+            if (bits <= 8 && 8 % bits == 0) // never crosses a byte
+              block[bit >> 3] |= value << (bit & 7);
+            else
+              writeBits(block.data(), bit, bits, value);
+          }
+        }
+      }
+      uint8_t *target = pass + words[begin].block * kPassBlocks * layout.bytes;
+      for (const Part &part : layout.parts)
+        for (int64_t at = 0; at < part.length; at += part.unit)
+          std::memcpy(target + kPassBlocks * (part.offset + at) +
+                          half * part.unit,
+                      block.data() + part.offset + at, part.unit);
+    }
+    for (int64_t row = 0; row < rows && groups != 0; ++row) {
+      const GroupParams *params =
+          encoded.params.data() + (firstRow + row) * groups;
+      if (shape.rowScaleOffset >= 0) {
+        uint8_t *scale = pass + shape.rowScaleOffset + 2 * (firstRow + row);
+        scale[0] = params->scale & 0xff;
+        scale[1] = params->scale >> 8;
+        if (shape.rowZeroOffset >= 0)
+          pass[shape.rowZeroOffset + firstRow + row] = params->zero;
+        continue;
+      }
+      for (int64_t g = 0; g < groups; ++g) {
+        uint8_t *scale =
+            pass + paramPlace(layout, half, g, layout.scaleOffsets) + 2 * row;
+        scale[0] = params[g].scale & 0xff;
+        scale[1] = params[g].scale >> 8;
+        if (!layout.zeroOffsets.empty())
+          pass[paramPlace(layout, half, g, layout.zeroOffsets) + row] =
+              params[g].zero;
+      }
+    }
+  }
+}
+
+void quench::unpackRow(const Format &format, const uint8_t *stream,
+                       int64_t rows, int64_t cols, int64_t row, float *values) {
+  const BlockLayout &layout = format.layout();
+  StreamShape shape(format, rows, cols);
+  const uint8_t *pass = stream + row / kPassRows * shape.passBytes;
+  int64_t half = row % kPassRows / kBlockRows, lane = row % kBlockRows;
+  std::vector<Word> words = rowWords(format, cols);
+
+  EncodedRows encoded;
+  encoded.rows = 1;
+  encoded.cols = cols;
+  for (const Word &word : words) {
+    const uint8_t *block = pass + word.block * kPassBlocks * layout.bytes;
+    uint32_t code = 0;
+    for (const Component &component : layout.components) {
+      if (!isCode(component))
+        continue;
+      // An entry of several bytes lies within one piece of its part.
+      int64_t bit = entryBit(component, lane, word.column);
+      const uint8_t *byte = block + interleavedOffset(layout, half, bit >> 3);
+      uint64_t value = 0;
+      for (unsigned read = 0; read < (bit & 7) + component.bits; read += 8)
+        value |= uint64_t(*byte++) << read;
+      code |= lowBits(static_cast<uint32_t>(value >> (bit & 7)), component.bits)
+              << component.codeShift;
+    }
+    encoded.codes.push_back(code);
+  }
+  for (int64_t g = 0, groups = format.groupsPerRow(cols); g < groups; ++g) {
+    const uint8_t *scale =
+        shape.rowScaleOffset >= 0
+            ? pass + shape.rowScaleOffset + 2 * (row % kPassRows)
+            : pass + paramPlace(layout, half, g, layout.scaleOffsets) +
+                  2 * lane;
+    GroupParams params;
+    params.scale = scale[0] | scale[1] << 8;
+    if (shape.rowZeroOffset >= 0)
+      params.zero = pass[shape.rowZeroOffset + row % kPassRows];
+    else if (!layout.zeroOffsets.empty())
+      params.zero =
+          pass[paramPlace(layout, half, g, layout.zeroOffsets) + lane];
+    encoded.params.push_back(params);
+  }
+  decodeRows(format, encoded, values);
+}

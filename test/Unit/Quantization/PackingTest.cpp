@@ -1,0 +1,378 @@
+//===- PackingTest.cpp - Streams, layouts, register decodes ---------------===//
+//
+// Part of the Quench project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "quench/Quantization/Packing.h"
+#include "Samples.h"
+#include "quench/Quantization/Half.h"
+#include "quench/Quantization/HostRegisters.h"
+#include <cstring>
+#include <set>
+
+using namespace quench;
+
+static std::vector<std::string> allSpecs() {
+  std::vector<std::string> specs{"e8p", "float<32>", "float<16>",
+                                 "float<bf16>"};
+  std::vector<std::string> groups{"", ", group = 32"};
+  for (int64_t g : {1, 2, 3, 4, 5, 8, 12, 16, 17, 20, 31, 33, 40, 64, 65, 96,
+                    100, 128, 250})
+    groups.push_back(", group = " + std::to_string(g));
+  for (const std::string &group : groups) {
+    bool few = group == "" || group == ", group = 32" ||
+               group == ", group = 8" || group == ", group = 100";
+    for (int bits = 1; bits <= 8; ++bits) {
+      if (!few && bits != 3 && bits != 4)
+        continue;
+      std::string head = "int<" + std::to_string(bits) + group;
+      specs.push_back(head + ">");
+      specs.push_back(head + ", zero>");
+      if (bits > 1 && bits < 8)
+        specs.push_back(head + ", half>");
+    }
+    for (std::string packing : {"2", "5"})
+      specs.push_back("ternary<" + packing + group + ">");
+    std::string argument = group.empty() ? "" : group.substr(2);
+    specs.push_back("nf4<" + argument + ">");
+    specs.push_back("nf4<" + argument + (group.empty() ? "" : ", ") + "bytes>");
+  }
+  return specs;
+}
+
+/// Bits from the start of a block to an entry, from its description.
+static int64_t bitOf(const Component &component, int64_t r, int64_t k) {
+  int64_t bit = 8 * component.offset;
+  for (const Digit &digit : component.digits)
+    bit +=
+        (digit.axis == 'r' ? r : k) / digit.stride % digit.count * digit.bits;
+  return bit;
+}
+
+TEST(Layout, FieldsDoNotOverlapAndPartsCoverTheBlock) {
+  for (const std::string &spec : allSpecs()) {
+    SCOPED_TRACE(spec);
+    const Format &f = format(spec);
+    const BlockLayout &layout = f.layout();
+    std::vector<int> owner(layout.bytes * 8, 0);
+    int64_t codeBits = 0;
+    for (const Component &component : layout.components) {
+      std::set<int64_t> starts;
+      for (int64_t r = 0; r < kBlockRows; ++r)
+        for (int64_t k = 0; k < layout.columns; ++k)
+          starts.insert(bitOf(component, r, k));
+      for (int64_t start : starts)
+        for (unsigned bit = 0; bit < component.bits; ++bit) {
+          ASSERT_LT(start + bit, owner.size()) << component.name;
+          ASSERT_EQ(owner[start + bit]++, 0) << component.name;
+        }
+      if (component.name.rfind("code", 0) == 0)
+        codeBits += starts.size() * component.bits;
+      else
+        EXPECT_EQ(int64_t(starts.size()), kBlockRows * layout.groupsPerBlock());
+    }
+    EXPECT_EQ(codeBits, kBlockRows * layout.columns / f.codeLength() *
+                            int64_t(f.codeBits()));
+    int64_t end = 0;
+    for (const Part &part : layout.parts) {
+      EXPECT_EQ(part.offset, end);
+      EXPECT_EQ(part.length % part.unit, 0);
+      end += part.length;
+    }
+    EXPECT_EQ(end, layout.bytes);
+    EXPECT_EQ(kPassBlocks * layout.bytes % 64, 0);
+    // Interleaving is a permutation of the bytes of a pass's blocks.
+    std::set<int64_t> places;
+    for (int64_t half = 0; half < kPassBlocks; ++half)
+      for (int64_t offset = 0; offset < layout.bytes; ++offset)
+        places.insert(interleavedOffset(layout, half, offset));
+    EXPECT_EQ(int64_t(places.size()), kPassBlocks * layout.bytes);
+    EXPECT_EQ(*places.begin(), 0);
+    EXPECT_EQ(*places.rbegin(), kPassBlocks * layout.bytes - 1);
+    if (!layout.xOrder.empty()) {
+      std::set<uint16_t> columns(layout.xOrder.begin(), layout.xOrder.end());
+      EXPECT_EQ(int64_t(columns.size()), layout.columns);
+    }
+  }
+}
+
+TEST(Layout, EveryColumnIsStagedOnce) {
+  for (const std::string &spec : allSpecs()) {
+    const Format &f = format(spec);
+    for (int64_t cols : {1, 7, 31, 32, 33, 63, 100, 200, 257}) {
+      SCOPED_TRACE(spec + " " + std::to_string(cols));
+      std::vector<int32_t> order = stagedOrder(f, cols);
+      StreamShape shape(f, 1, cols);
+      EXPECT_EQ(int64_t(order.size()), shape.paddedCols);
+      std::multiset<int32_t> columns;
+      for (int32_t column : order)
+        if (column >= 0)
+          columns.insert(column);
+      EXPECT_EQ(int64_t(columns.size()), cols);
+      EXPECT_EQ(std::set<int32_t>(columns.begin(), columns.end()).size(),
+                columns.size());
+      std::multiset<int32_t> coded;
+      for (int32_t column : codeColumns(f, cols))
+        if (column >= 0)
+          coded.insert(column);
+      EXPECT_EQ(coded, columns);
+      EXPECT_EQ(int64_t(codeColumns(f, cols).size()),
+                codesPerRow(f, cols) * f.codeLength());
+    }
+  }
+}
+
+/// Packs a whole weight pass by pass.
+static std::vector<uint8_t> packAll(const Format &f,
+                                    const std::vector<float> &weight,
+                                    int64_t rows, int64_t cols,
+                                    std::vector<float> &decoded) {
+  StreamShape shape(f, rows, cols);
+  std::vector<uint8_t> stream(shape.bytes, 0xaa);
+  decoded.resize(rows * cols);
+  for (int64_t pass = 0; pass < shape.passes; ++pass) {
+    int64_t first = pass * kPassRows;
+    EncodedRows encoded =
+        encodeNearest(f, weight.data() + first * cols,
+                      std::min(kPassRows, rows - first), cols, FitOptions());
+    decodeRows(f, encoded, decoded.data() + first * cols);
+    packPass(f, encoded, stream.data() + pass * shape.passBytes);
+  }
+  return stream;
+}
+
+static ::testing::AssertionResult sameBits(const std::vector<float> &a,
+                                           const float *b) {
+  for (size_t i = 0; i < a.size(); ++i)
+    if (floatBits(a[i]) != floatBits(b[i]))
+      return ::testing::AssertionFailure()
+             << "at " << i << ": " << a[i] << " and " << b[i];
+  return ::testing::AssertionSuccess();
+}
+
+TEST(Packing, RowsComeBack) {
+  Samples samples(1);
+  for (const std::string &spec : allSpecs()) {
+    const Format &f = format(spec);
+    for (int trial = 0; trial < 24; ++trial) {
+      int64_t rows = trial == 0 ? 32 : 1 + samples.below(70);
+      int64_t cols = trial == 0 ? 256 : 1 + samples.below(200);
+      SCOPED_TRACE(spec + " " + std::to_string(rows) + "x" +
+                   std::to_string(cols));
+      std::vector<float> weight = samples.gaussians(rows * cols), decoded;
+      std::vector<uint8_t> stream = packAll(f, weight, rows, cols, decoded);
+      StreamShape shape(f, rows, cols);
+      for (int64_t i = 0; i < kStreamPadding; ++i) // untouched
+        ASSERT_EQ(stream[shape.bytes - 1 - i], 0xaa);
+      std::vector<float> row(cols);
+      for (int64_t r = 0; r < rows; ++r) {
+        unpackRow(f, stream.data(), rows, cols, r, row.data());
+        ASSERT_TRUE(sameBits(row, decoded.data() + r * cols)) << "row " << r;
+      }
+    }
+  }
+}
+
+TEST(Packing, EverySmallSizeComesBack) {
+  Samples samples(2);
+  for (const char *spec : {"int<4, group = 32>", "int<3, group = 32, zero>",
+                           "ternary<5>", "ternary<5, group = 32>", "e8p",
+                           "nf4<group = 16>", "float<16>", "int<8>"}) {
+    const Format &f = format(spec);
+    for (int64_t rows : {1, 15, 16, 17, 31, 32, 33, 40})
+      for (int64_t cols = 1; cols <= 200; ++cols) {
+        if (rows != 1 && cols % 13 != 1)
+          continue;
+        std::vector<float> weight = samples.gaussians(rows * cols), decoded;
+        std::vector<uint8_t> stream = packAll(f, weight, rows, cols, decoded);
+        std::vector<float> row(cols);
+        for (int64_t r = 0; r < rows; ++r) {
+          unpackRow(f, stream.data(), rows, cols, r, row.data());
+          ASSERT_TRUE(sameBits(row, decoded.data() + r * cols))
+              << spec << " " << rows << "x" << cols << " row " << r;
+        }
+      }
+  }
+}
+
+/// Every decode in registers against the scalar decode, from the packed stream.
+TEST(Packing, RegistersDecodeLikeScalars) {
+  Samples samples(3);
+  for (const std::string &spec : allSpecs()) {
+    const Format &f = format(spec);
+    const BlockLayout &layout = f.layout();
+    GroupParams one{floatToHalf(1.0f), 0};
+    for (int trial = 0; trial < 4; ++trial) {
+      int64_t rows = 1 + samples.below(32), cols = 1 + samples.below(300);
+      SCOPED_TRACE(spec + " " + std::to_string(rows) + "x" +
+                   std::to_string(cols));
+      // Any codes that the format has: those of random numbers.
+      std::vector<float> weight = samples.gaussians(rows * cols);
+      EncodedRows encoded =
+          encodeNearest(f, weight.data(), rows, cols, FitOptions());
+      StreamShape shape(f, rows, cols);
+      std::vector<uint8_t> pass(shape.passBytes);
+      packPass(f, encoded, pass.data());
+      for (GroupParams &params : encoded.params)
+        params = one;
+      std::vector<float> levels(rows * cols);
+      decodeRows(f, encoded, levels.data());
+      std::vector<int32_t> order = stagedOrder(f, cols);
+
+      for (int64_t b = 0; b < shape.blocks; ++b)
+        for (int64_t half = 0; half < kPassBlocks; ++half) {
+          std::vector<uint8_t> block(layout.bytes);
+          for (int64_t i = 0; i < layout.bytes; ++i)
+            block[i] = pass[b * kPassBlocks * layout.bytes +
+                            interleavedOffset(layout, half, i)];
+          HostRegisters registers(block);
+          // The level that position `p` of row `r` must have, if any.
+          auto expected = [&](int64_t p, int64_t r, float &level) {
+            int64_t column = order[b * layout.columns + p];
+            r += half * kBlockRows;
+            if (column < 0 || r >= rows)
+              return false;
+            level = levels[r * cols + column];
+            if (f.hasZeroPoint()) // encoded with zero 0 above
+              level += 0;
+            return true;
+          };
+          for (bool inPlace : {false, true}) {
+            llvm::SmallVector<Plane> planes;
+            f.decodePlanes(registers, inPlace, planes);
+            if (!f.isInteger()) {
+              EXPECT_TRUE(planes.empty());
+              break;
+            }
+            ASSERT_EQ(int64_t(planes.size()), layout.columns / 4);
+            std::set<unsigned> quads;
+            for (const Plane &plane : planes) {
+              EXPECT_TRUE(quads.insert(plane.quad).second);
+              EXPECT_TRUE(inPlace || plane.shift == 0);
+              const HostReg &lanes = HostRegisters::bytes(plane.value);
+              for (int64_t r = 0; r < kBlockRows; ++r)
+                for (int64_t j = 0; j < 4; ++j) {
+                  float level;
+                  if (!expected(4 * plane.quad + j, r, level))
+                    continue;
+                  int lane = lanes[4 * r + j];
+                  EXPECT_LE(lane, int(plane.hi));
+                  int64_t units = std::lrint(level / f.unit());
+                  ASSERT_EQ(lane, (units + f.bias()) << plane.shift)
+                      << "quad " << plane.quad << " row " << r << " lane " << j;
+                }
+            }
+          }
+          llvm::SmallVector<FloatPlane> planes;
+          f.decodeFloats(registers, planes);
+          ASSERT_EQ(int64_t(planes.size()), layout.columns);
+          std::set<unsigned> positions;
+          for (const FloatPlane &plane : planes) {
+            EXPECT_TRUE(positions.insert(plane.column).second);
+            for (int64_t r = 0; r < kBlockRows; ++r) {
+              float level;
+              if (!expected(plane.column, r, level))
+                continue;
+              float value = HostRegisters::floats(plane.value)[r];
+              // 1/123 is not a float; the others are exact.
+              if (f.unit() == 1.0f / 123)
+                value /= 123;
+              else
+                value *= f.unit();
+              ASSERT_EQ(value, level) << "column " << plane.column;
+            }
+          }
+          // Scales and zero points lie where the layout says.
+          if (layout.groupColumns == 0)
+            continue;
+        }
+    }
+  }
+}
+
+/// A kernel's view: scale, zero and codes of each group from the stream alone
+/// give the row, up to the order of multiplications.
+TEST(Packing, GroupsAsAKernelReadsThem) {
+  Samples samples(4);
+  for (const std::string &spec : allSpecs()) {
+    const Format &f = format(spec);
+    const BlockLayout &layout = f.layout();
+    if (!f.isInteger() || layout.groupColumns == 0)
+      continue;
+    int64_t rows = 23, cols = 1 + samples.below(400);
+    SCOPED_TRACE(spec + " cols " + std::to_string(cols));
+    std::vector<float> weight = samples.gaussians(rows * cols), decoded;
+    std::vector<uint8_t> stream = packAll(f, weight, rows, cols, decoded);
+    StreamShape shape(f, rows, cols);
+    std::vector<int32_t> order = stagedOrder(f, cols);
+    for (int64_t b = 0; b < shape.blocks; ++b)
+      for (int64_t half = 0; half < kPassBlocks; ++half) {
+        std::vector<uint8_t> block(layout.bytes);
+        for (int64_t i = 0; i < layout.bytes; ++i)
+          block[i] = stream[b * kPassBlocks * layout.bytes +
+                            interleavedOffset(layout, half, i)];
+        HostRegisters registers(block);
+        llvm::SmallVector<Plane> planes;
+        f.decodePlanes(registers, false, planes);
+        for (const Plane &plane : planes) {
+          int64_t g = plane.quad / layout.quadsPerGroup();
+          ASSERT_LT(g, layout.groupsPerBlock());
+          for (int64_t r = 0; r < kBlockRows; ++r)
+            for (int64_t j = 0; j < 4; ++j) {
+              int64_t column = order[b * layout.columns + 4 * plane.quad + j];
+              int64_t row = half * kBlockRows + r;
+              if (column < 0 || row >= rows)
+                continue;
+              const uint8_t *at = block.data() + layout.scaleOffset(g) + 2 * r;
+              float scale = halfToFloat(at[0] | at[1] << 8);
+              int zero = f.hasZeroPoint() ? block[layout.zeroOffset(g) + r] : 0;
+              int lane = HostRegisters::bytes(plane.value)[4 * r + j];
+              float value = scale * f.unit() * (lane - f.bias() - zero);
+              float want = decoded[row * cols + column];
+              ASSERT_NEAR(value, want, 1e-6 * std::fabs(want));
+            }
+        }
+      }
+  }
+}
+
+TEST(Packing, StreamOfInt4ByHand) {
+  // Two rows of 33 columns: two groups, the second ragged.
+  const Format &f = format("int<4, group = 32>");
+  std::vector<float> weight(2 * 33, 0.0f);
+  weight[0] = 7;        // row 0, column 0: level 7, code 15
+  weight[5] = -3;       // row 0, column 5: code 5
+  weight[32] = 14;      // row 0, group 1: scale 2, level 7
+  weight[33 + 31] = -7; // row 1, column 31: level -7, code 1
+  std::vector<float> decoded;
+  std::vector<uint8_t> stream = packAll(f, weight, 2, 33, decoded);
+  StreamShape shape(f, 2, 33);
+  EXPECT_EQ(shape.passes, 1);
+  EXPECT_EQ(shape.blocks, 2);
+  EXPECT_EQ(shape.passBytes, 2 * 2 * 288);
+  // Line 0: quads 0 (low) and 1 (high); 4 r + j is the lane.
+  EXPECT_EQ(stream[0], 0x8f); // columns 0 and 4
+  EXPECT_EQ(stream[1], 0x58); // columns 1 and 5
+  EXPECT_EQ(stream[2], 0x88);
+  // Line 3 of row block 0 is line 6 of the pass: quads 6 and 7, row 1.
+  EXPECT_EQ(stream[6 * 64 + 4 + 3], 0x18);
+  // Scales behind 8 lines of codes: 1.0 and 1.0.
+  EXPECT_EQ(stream[512], 0x00);
+  EXPECT_EQ(stream[513], 0x3c);
+  EXPECT_EQ(stream[515], 0x3c);
+  // The second block: code 15 at its first place, scale 2.0.
+  EXPECT_EQ(stream[576] & 15, 15);
+  EXPECT_EQ(stream[576 + 513], 0x40);
+}
+
+TEST(Packing, SameInputSameBytes) {
+  Samples samples(5);
+  std::vector<float> weight = samples.gaussians(32 * 100), decoded;
+  for (const std::string &spec : allSpecs()) {
+    const Format &f = format(spec);
+    EXPECT_EQ(packAll(f, weight, 32, 100, decoded),
+              packAll(f, weight, 32, 100, decoded));
+  }
+}
