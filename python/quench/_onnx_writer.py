@@ -44,7 +44,7 @@ class GraphBuilder:
     def constant(self, name, value):
         """A small initializer inside of the model file. Asked for twice, it is made once."""
         if name not in self.initializers:
-            self.initializers[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
+            self.initializers[name] = numpy_helper.from_array(np.array(value, order="C"), name)
         return name
 
     def ints(self, *values):
@@ -53,11 +53,11 @@ class GraphBuilder:
 
     def int(self, value):
         """A scalar of int64."""
-        return self.constant(f"int_{value}".replace("-", "m"), np.array(value, np.int64).reshape(()))
+        return self.constant(f"int_{value}".replace("-", "m"), np.int64(value))
 
     def float(self, name, value):
         """A scalar of float32."""
-        return self.constant(name, np.array(value, np.float32).reshape(()))
+        return self.constant(name, np.float32(value))
 
     def weight(self, name, shape, load):
         """A float32 initializer in the external data file; `load()` returns its values when the file is written."""
@@ -94,7 +94,7 @@ class GraphBuilder:
                     os.remove(part)
             raise
         # Checked from the file, so that the checker also looks at the external data's places.
-        onnx.checker.check_model(path)
+        onnx.checker.check_model(path, full_check=True)
 
     @staticmethod
     def _append(file, tensor, load, location):
