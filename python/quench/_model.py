@@ -25,13 +25,10 @@ def _infos(raw):
 
 
 class Model:
-    """A compiled model, immutable. Several contexts (conversations, threads of the caller) may use it at once.
+    """A compiled model, immutable. Several contexts (conversations, threads of the caller) may use it at once."""
 
-    check=False skips the check of the file's hash, which reads all of it.
-    """
-
-    def __init__(self, path, check=True):
-        self._model = _quench.Model(str(path), check)
+    def __init__(self, path):
+        self._model = _quench.Model(str(path))
         self.path = str(path)
         self.inputs = _infos(self._model.inputs())
         self.outputs = _infos(self._model.outputs())
