@@ -1,0 +1,140 @@
+//===- RegisterBuilder.cpp - Decodes become qk ops ------------------------===//
+//
+// Part of the Quench project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "RegisterBuilder.h"
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
+#include "quench/Dialect/QK/IR/QK.h"
+#include "quench/Quantization/Packing.h"
+
+using namespace mlir;
+using namespace quench;
+
+/// How far ahead the weights are fetched, in bytes.
+static constexpr int64_t kPrefetchDistance = 8192;
+
+static Reg reg(Value value) { return {value.getAsOpaquePointer()}; }
+static FloatReg floatReg(Value value) { return {value.getAsOpaquePointer()}; }
+
+QKRegisterBuilder::QKRegisterBuilder(Emitter &emitter,
+                                     const BlockLayout &layout, Value memref,
+                                     Value base, int64_t half, bool prefetch)
+    : e(emitter), layout(layout), memref(memref), base(base), half(half),
+      prefetch(prefetch) {}
+
+Value QKRegisterBuilder::value(Reg reg) {
+  return Value::getFromOpaquePointer(reg.handle);
+}
+Value QKRegisterBuilder::value(FloatReg reg) {
+  return Value::getFromOpaquePointer(reg.handle);
+}
+
+/// Each load fetches its own successor: in one burst they would fill the miss
+/// buffers and stall.
+Value QKRegisterBuilder::address(int64_t offset, bool fetchAhead) {
+  int64_t at = interleavedOffset(layout, half, offset);
+  if (prefetch && fetchAhead)
+    e.prefetch(memref, e.add(base, at + kPrefetchDistance));
+  return e.add(base, at);
+}
+
+Reg QKRegisterBuilder::load(int64_t offset) {
+  return reg(e.loadVector(memref, address(offset, true), e.bytes));
+}
+
+FloatReg QKRegisterBuilder::loadFloats(int64_t offset, FloatKind kind) {
+  // Pairs of row blocks share a line unless a value has 32 bits.
+  Value at = address(offset, half == 0 || kind == FloatKind::F32);
+  if (kind == FloatKind::F32)
+    return floatReg(e.loadBytesAs(memref, at, e.floats));
+  if (kind == FloatKind::F16)
+    return floatReg(e.loadHalves(memref, at));
+  auto raw = VectorType::get({32}, e.b.getI8Type());
+  auto type = VectorType::get({16}, e.b.getI16Type());
+  Value halves = e.bitcast(e.loadVector(memref, at, raw), type);
+  Value wide = arith::ExtUIOp::create(e.b, e.loc, e.words, halves);
+  wide = arith::ShLIOp::create(e.b, e.loc, wide, e.splat(16));
+  return floatReg(e.bitcast(wide, e.floats));
+}
+
+Reg QKRegisterBuilder::field(Reg v, unsigned off, unsigned width, unsigned at) {
+  return reg(qk::FieldOp::create(e.b, e.loc, value(v), off, width, at));
+}
+
+Reg QKRegisterBuilder::window(Reg lo, const Reg *hi, unsigned unit,
+                              ArrayRef<uint8_t> pos) {
+  SmallVector<int32_t, 8> positions(pos.begin(), pos.end());
+  return reg(qk::WindowOp::create(e.b, e.loc, e.bytes, value(lo),
+                                  hi ? value(*hi) : Value(), unit, positions,
+                                  IntegerAttr()));
+}
+
+Reg QKRegisterBuilder::permute(Reg v, ArrayRef<uint8_t> index) {
+  SmallVector<int64_t, 64> order(index.begin(), index.end());
+  return reg(e.shuffle(value(v), value(v), order));
+}
+
+Reg QKRegisterBuilder::lookup(ArrayRef<uint8_t> table, Reg index) {
+  auto type = RankedTensorType::get({int64_t(table.size())}, e.b.getI8Type());
+  auto attr = DenseElementsAttr::getFromRawBuffer(
+      type, ArrayRef<char>(reinterpret_cast<const char *>(table.data()),
+                           table.size()));
+  return reg(qk::LookupOp::create(e.b, e.loc, e.bytes, value(index), attr));
+}
+
+Reg QKRegisterBuilder::affine(Reg v, ArrayRef<uint8_t> rows, uint8_t constant) {
+  SmallVector<int32_t, 8> matrix(rows.begin(), rows.end());
+  return reg(qk::AffineOp::create(e.b, e.loc, value(v), matrix, constant));
+}
+
+Reg QKRegisterBuilder::bitXor(Reg a, Reg c) {
+  return reg(arith::XOrIOp::create(e.b, e.loc, value(a), value(c)));
+}
+
+Reg QKRegisterBuilder::bitOr(Reg a, Reg c) {
+  return reg(arith::OrIOp::create(e.b, e.loc, value(a), value(c)));
+}
+
+/// Byte `column` of each word; the bits above it are 0 if `clean`.
+Value QKRegisterBuilder::column(Reg v, unsigned column, bool clean) {
+  Value w = e.bitcast(value(v), e.words);
+  if (column)
+    w = arith::ShRUIOp::create(e.b, e.loc, w, e.splat(8 * column));
+  if (clean && column != 3)
+    w = arith::AndIOp::create(e.b, e.loc, w, e.splat(255));
+  return w;
+}
+
+/// A byte in the low bits of 2^23 is exact, and so is the difference.
+FloatReg QKRegisterBuilder::toFloats(Reg v, unsigned c, float bias) {
+  Value w = column(v, c, true);
+  w = arith::OrIOp::create(e.b, e.loc, w, e.splat(0x4b000000));
+  return floatReg(arith::SubFOp::create(e.b, e.loc, e.bitcast(w, e.floats),
+                                        e.splatFloat(8388608.0f + bias)));
+}
+
+FloatReg QKRegisterBuilder::lookupFloats(ArrayRef<float> table, Reg index,
+                                         unsigned c) {
+  auto type = RankedTensorType::get({int64_t(table.size())}, e.b.getF32Type());
+  return floatReg(qk::LookupOp::create(e.b, e.loc, e.floats,
+                                       column(index, c, false),
+                                       DenseElementsAttr::get(type, table)));
+}
+
+Reg ProbeRegisterBuilder::made(int64_t offset) {
+  offsets.push_back(offset);
+  return {&offsets.back()};
+}
+
+Reg ProbeRegisterBuilder::load(int64_t offset) { return made(offset); }
+
+FloatReg ProbeRegisterBuilder::loadFloats(int64_t offset, FloatKind kind) {
+  return {made(kind == FloatKind::F32 ? offset : -1).handle};
+}
+
+int64_t ProbeRegisterBuilder::loadedFrom(const void *handle) const {
+  return *static_cast<const int64_t *>(handle);
+}

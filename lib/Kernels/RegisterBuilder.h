@@ -1,0 +1,83 @@
+//===- RegisterBuilder.h - Decodes become qk ops ----------------*- C++ -*-===//
+//
+// Part of the Quench project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef QUENCH_LIB_KERNELS_REGISTERBUILDER_H
+#define QUENCH_LIB_KERNELS_REGISTERBUILDER_H
+
+#include "Emitter.h"
+#include "quench/Quantization/Format.h"
+#include <deque>
+
+namespace quench {
+
+/// Emits the ops of a decode: loads come from row block `half` of the block at
+/// byte `base` of `memref`.
+class QKRegisterBuilder : public RegisterBuilder {
+public:
+  QKRegisterBuilder(Emitter &emitter, const BlockLayout &layout,
+                    mlir::Value memref, mlir::Value base, int64_t half,
+                    bool prefetch);
+
+  Reg load(int64_t offset) override;
+  FloatReg loadFloats(int64_t offset, FloatKind kind) override;
+  Reg field(Reg value, unsigned off, unsigned width, unsigned at) override;
+  Reg window(Reg lo, const Reg *hi, unsigned unit,
+             llvm::ArrayRef<uint8_t> pos) override;
+  Reg permute(Reg value, llvm::ArrayRef<uint8_t> index) override;
+  Reg lookup(llvm::ArrayRef<uint8_t> table, Reg index) override;
+  Reg affine(Reg value, llvm::ArrayRef<uint8_t> rows,
+             uint8_t constant) override;
+  Reg bitXor(Reg a, Reg b) override;
+  Reg bitOr(Reg a, Reg b) override;
+  FloatReg toFloats(Reg value, unsigned column, float bias) override;
+  FloatReg lookupFloats(llvm::ArrayRef<float> table, Reg index,
+                        unsigned column) override;
+
+  static mlir::Value value(Reg reg);
+  static mlir::Value value(FloatReg reg);
+
+private:
+  mlir::Value address(int64_t offset, bool fetchAhead);
+  mlir::Value column(Reg value, unsigned column, bool clean);
+
+  Emitter &e;
+  const BlockLayout &layout;
+  mlir::Value memref, base;
+  int64_t half;
+  bool prefetch;
+};
+
+/// Emits nothing; remembers which registers are plain loads.
+class ProbeRegisterBuilder : public RegisterBuilder {
+public:
+  Reg load(int64_t offset) override;
+  FloatReg loadFloats(int64_t offset, FloatKind kind) override;
+  Reg field(Reg, unsigned, unsigned, unsigned) override { return made(); }
+  Reg window(Reg, const Reg *, unsigned, llvm::ArrayRef<uint8_t>) override {
+    return made();
+  }
+  Reg permute(Reg, llvm::ArrayRef<uint8_t>) override { return made(); }
+  Reg lookup(llvm::ArrayRef<uint8_t>, Reg) override { return made(); }
+  Reg affine(Reg, llvm::ArrayRef<uint8_t>, uint8_t) override { return made(); }
+  Reg bitXor(Reg, Reg) override { return made(); }
+  Reg bitOr(Reg, Reg) override { return made(); }
+  FloatReg toFloats(Reg, unsigned, float) override { return {made().handle}; }
+  FloatReg lookupFloats(llvm::ArrayRef<float>, Reg, unsigned) override {
+    return {made().handle};
+  }
+
+  /// The offset from which `handle` was loaded as it is, or -1.
+  int64_t loadedFrom(const void *handle) const;
+
+private:
+  Reg made(int64_t offset = -1);
+  std::deque<int64_t> offsets;
+};
+
+} // namespace quench
+
+#endif // QUENCH_LIB_KERNELS_REGISTERBUILDER_H

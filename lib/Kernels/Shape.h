@@ -1,0 +1,75 @@
+//===- Shape.h - Geometry that all kernels of a weight share ----*- C++ -*-===//
+//
+// Part of the Quench project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef QUENCH_LIB_KERNELS_SHAPE_H
+#define QUENCH_LIB_KERNELS_SHAPE_H
+
+#include "Emitter.h"
+#include "RegisterBuilder.h"
+#include "quench/Kernels/Contract.h"
+#include "quench/Quantization/Packing.h"
+
+namespace quench {
+
+/// Steps of a group that are emitted one after the other; longer groups loop.
+constexpr int64_t kUnrolledSteps = 8;
+/// Bytes of one quad (four columns) of the kPassBlocks row blocks of a panel.
+constexpr int64_t kQuadBytes = 64 * kPassBlocks;
+
+/// What the format, its layout and K say about the loops.
+struct KernelShape {
+  explicit KernelShape(const ContractSpec &spec);
+
+  const ContractSpec &spec;
+  const Format &format;
+  const BlockLayout &layout;
+  StreamShape stream;
+
+  bool grouped;        // scales of groups, else of rows or none
+  bool zero;           // zero points
+  bool rowScales;      // scales of rows
+  int64_t stepQuads;   // quads of a step
+  int64_t blockSteps;  // steps of a block
+  int64_t blockGroups; // groups of a block (1 without group scales)
+  int64_t groupQuads;  // quads of a group (of a block without group scales)
+  int64_t groupSteps;  // steps of a group; 1 where groups share a step
+  int64_t groups;      // groups of a padded row (1 without group scales)
+  int64_t tileRows;    // activation rows of a tile of a gemm
+  bool inPlace;        // fields may stay where they lie
+  int64_t blockBytes() const { return layout.bytes * kPassBlocks; }
+  /// Bytes from a step to the next one of its group, row blocks interleaved.
+  int64_t stepStride() const;
+  /// How many steps of a long group one iteration decodes.
+  int64_t unrolledSteps() const;
+  /// Activations of a staged row for a kernel: words of an integer one.
+  int64_t rowWords() const { return stream.paddedCols / 4; }
+};
+
+/// Activation rows of a tile for these kernels.
+int64_t tileRowsOf(const Format &format, bool integer, bool tiled);
+/// Columns of the segments that float kernels sum on their own; 0: all of K is
+/// one chain (formats without scales).
+int64_t floatSegment(const Format &format);
+
+/// The plain name of a format in a symbol.
+std::string symbolOf(llvm::StringRef spec);
+std::string kernelName(llvm::StringRef kind, const ContractSpec &spec);
+
+/// Emits the end of 16 rows: stores (or adds) `value` at y[at], of which row
+/// `row` of n is the first.
+void storeRows(Emitter &e, const ContractSpec &spec, mlir::Value value,
+               mlir::Value y, mlir::Value at, mlir::Value row);
+
+// The bodies; the builder stands in the empty function.
+void emitGemvInt(Emitter &e, const KernelShape &s, mlir::Block &entry);
+void emitGemmInt(Emitter &e, const KernelShape &s, mlir::Block &entry);
+void emitGemvFloat(Emitter &e, const KernelShape &s, mlir::Block &entry);
+void emitGemmFloat(Emitter &e, const KernelShape &s, mlir::Block &entry);
+
+} // namespace quench
+
+#endif // QUENCH_LIB_KERNELS_SHAPE_H
