@@ -38,18 +38,19 @@ typedef struct quench_context quench_context;
 
 typedef enum {
   QUENCH_OK = 0,
-  QUENCH_ERROR_ARGUMENT = 1,    /* a null pointer, a bad index or count */
-  QUENCH_ERROR_SHAPE = 2,       /* rank, dimension, or sizes that disagree */
-  QUENCH_ERROR_TYPE = 3,        /* element type */
-  QUENCH_ERROR_TOKEN = 4,       /* token id outside of the vocabulary */
-  QUENCH_ERROR_CAPACITY = 5,    /* more positions than the state can hold */
-  QUENCH_ERROR_FILE = 6,        /* truncated, altered, missing, or of another ABI */
-  QUENCH_ERROR_PROCESSOR = 7,   /* this processor lacks a needed feature */
-  QUENCH_ERROR_MEMORY = 8,      /* out of memory, or of threads */
-  QUENCH_ERROR_STATE = 9,       /* a saved state that does not belong here */
+  QUENCH_ERROR_ARGUMENT = 1, /* a null pointer, a bad index or count */
+  QUENCH_ERROR_SHAPE = 2,    /* rank, dimension, or sizes that disagree */
+  QUENCH_ERROR_TYPE = 3,     /* element type */
+  QUENCH_ERROR_TOKEN = 4,    /* token id outside of the vocabulary */
+  QUENCH_ERROR_CAPACITY = 5, /* more positions than the state can hold */
+  QUENCH_ERROR_FILE = 6, /* truncated, altered, missing, or of another ABI */
+  QUENCH_ERROR_PROCESSOR = 7,    /* this processor lacks a needed feature */
+  QUENCH_ERROR_MEMORY = 8,       /* out of memory, or of threads */
+  QUENCH_ERROR_STATE = 9,        /* a saved state that does not belong here */
   QUENCH_ERROR_UNSUPPORTED = 10, /* the model has no such function */
-  QUENCH_ERROR_DATA = 11,       /* a value found while running, as an index, was wrong */
-  QUENCH_ERROR_BUSY = 12        /* the context is in use by another thread */
+  QUENCH_ERROR_DATA =
+      11, /* a value found while running, as an index, was wrong */
+  QUENCH_ERROR_BUSY = 12 /* the context is in use by another thread */
 } quench_status;
 
 /* Element types have ONNX's numbers (TensorProto.DataType). */
@@ -78,9 +79,12 @@ typedef struct {
   const char *const *dim_names; /* such as "batch", "past + sequence" or "64" */
 } quench_tensor_info;
 
-/* Flags of quench_model_open_with. */
+/* Flags of quench_model_open_with. The checks read all of a file once. */
 enum {
-  QUENCH_OPEN_UNCHECKED = 1 /* skip the check of the file's hash (it reads all of the file) */
+  QUENCH_OPEN_UNCHECKED_FILE =
+      1, /* skip the check of the shared object's hash */
+  QUENCH_OPEN_UNCHECKED_WEIGHTS =
+      2 /* skip that of a file of weights beside it */
 };
 
 /* QUENCH_ABI_VERSION of the compiled model. */
@@ -89,11 +93,14 @@ QUENCH_EXPORT uint32_t quench_abi_version(void);
 /* The message of this thread's last failed call; "" if there is none. */
 QUENCH_EXPORT const char *quench_last_error(void);
 
-/* Opens the model that this shared object holds. Checks the file and the processor. */
+/* Opens the model that this shared object holds. Checks the file and the
+ * processor. */
 QUENCH_EXPORT int quench_model_open(quench_model **model);
 
-/* The same with flags; `path` names the shared object if it cannot find itself (or null). */
-QUENCH_EXPORT int quench_model_open_with(const char *path, uint32_t flags, quench_model **model);
+/* The same with flags; `path` names the shared object if it cannot find itself
+ * (or null). */
+QUENCH_EXPORT int quench_model_open_with(const char *path, uint32_t flags,
+                                         quench_model **model);
 
 /* Gives the model up; its memory goes with its last context. Null is fine. */
 QUENCH_EXPORT void quench_model_close(quench_model *model);
@@ -101,10 +108,12 @@ QUENCH_EXPORT void quench_model_close(quench_model *model);
 /* JSON text about the model: layers, formats, sizes. */
 QUENCH_EXPORT const char *quench_model_metadata(const quench_model *model);
 
-/* 1 if the model has quench_step, that is a state (key/value cache) per context. */
+/* 1 if the model has quench_step, that is a state (key/value cache) per
+ * context. */
 QUENCH_EXPORT int quench_model_has_state(const quench_model *model);
 
-/* Number of token ids (0: unknown), and most positions of a state (0: no limit). */
+/* Number of token ids (0: unknown), and most positions of a state (0: no
+ * limit). */
 QUENCH_EXPORT int64_t quench_model_vocabulary(const quench_model *model);
 QUENCH_EXPORT int64_t quench_model_max_positions(const quench_model *model);
 
@@ -115,38 +124,48 @@ QUENCH_EXPORT int quench_input_info(const quench_model *model, int32_t index,
 QUENCH_EXPORT int quench_output_info(const quench_model *model, int32_t index,
                                      quench_tensor_info *info);
 
-/* Makes a context with `threads` threads (0: one per processor) whose state holds `capacity`
-   positions (0: the most the model knows; of no meaning without state). */
-QUENCH_EXPORT int quench_context_create(quench_model *model, int32_t threads, int64_t capacity,
+/* Makes a context with `threads` threads (0: one per processor) whose state
+   holds `capacity` positions (0: the most the model knows; of no meaning
+   without state). */
+QUENCH_EXPORT int quench_context_create(quench_model *model, int32_t threads,
+                                        int64_t capacity,
                                         quench_context **context);
 QUENCH_EXPORT void quench_context_destroy(quench_context *context);
 
-/* Lends the context an input: dense, row major; read by quench_run, not copied. */
-QUENCH_EXPORT int quench_set_input(quench_context *context, int32_t index, int32_t type,
-                                   int32_t rank, const int64_t *dims, const void *data);
+/* Lends the context an input: dense, row major; read by quench_run, not copied.
+ */
+QUENCH_EXPORT int quench_set_input(quench_context *context, int32_t index,
+                                   int32_t type, int32_t rank,
+                                   const int64_t *dims, const void *data);
 
-/* The shape an output has for the inputs now set: `dims` has room for quench_output_info's rank. */
-QUENCH_EXPORT int quench_output_shape(quench_context *context, int32_t index, int64_t *dims);
+/* The shape an output has for the inputs now set: `dims` has room for
+ * quench_output_info's rank. */
+QUENCH_EXPORT int quench_output_shape(quench_context *context, int32_t index,
+                                      int64_t *dims);
 
-/* Lends the context the caller's memory for an output; quench_run writes there. Null takes it
-   back: the context then uses memory of its own. */
-QUENCH_EXPORT int quench_set_output(quench_context *context, int32_t index, void *data,
-                                    int64_t bytes);
+/* Lends the context the caller's memory for an output; quench_run writes there.
+   Null takes it back: the context then uses memory of its own. */
+QUENCH_EXPORT int quench_set_output(quench_context *context, int32_t index,
+                                    void *data, int64_t bytes);
 
-/* Copies an output of the last quench_run to the caller's memory of `bytes` bytes. */
-QUENCH_EXPORT int quench_get_output(quench_context *context, int32_t index, void *data,
-                                    int64_t bytes);
+/* Copies an output of the last quench_run to the caller's memory of `bytes`
+ * bytes. */
+QUENCH_EXPORT int quench_get_output(quench_context *context, int32_t index,
+                                    void *data, int64_t bytes);
 
-/* Runs the model's main function, which has the ONNX graph's signature and no state. */
+/* Runs the model's main function, which has the ONNX graph's signature and no
+ * state. */
 QUENCH_EXPORT int quench_run(quench_context *context);
 
-/* Appends n tokens to the state; `logits` (null: not wanted) gets those after the last token:
-   `vocabulary` floats. */
-QUENCH_EXPORT int quench_step(quench_context *context, const int64_t *tokens, int64_t n,
-                              float *logits);
+/* Appends n tokens to the state; `logits` (null: not wanted) gets those after
+   the last token: `vocabulary` floats. */
+QUENCH_EXPORT int quench_step(quench_context *context, const int64_t *tokens,
+                              int64_t n, float *logits);
 
-/* The same, with the logits after each of the n tokens: n * vocabulary floats. */
-QUENCH_EXPORT int quench_step_all(quench_context *context, const int64_t *tokens, int64_t n,
+/* The same, with the logits after each of the n tokens: n * vocabulary floats.
+ */
+QUENCH_EXPORT int quench_step_all(quench_context *context,
+                                  const int64_t *tokens, int64_t n,
                                   float *logits);
 
 /* Positions in the state, and the most it can hold. */
@@ -155,17 +174,21 @@ QUENCH_EXPORT int64_t quench_state_capacity(const quench_context *context);
 
 /* Forgets all positions, or all from `length` on. */
 QUENCH_EXPORT int quench_state_reset(quench_context *context);
-QUENCH_EXPORT int quench_state_truncate(quench_context *context, int64_t length);
+QUENCH_EXPORT int quench_state_truncate(quench_context *context,
+                                        int64_t length);
 
-/* Writes the state to `data`. *bytes is the room there, and then what was written. With data =
-   null only *bytes is set, to what is needed. */
-QUENCH_EXPORT int quench_state_save(quench_context *context, void *data, int64_t *bytes);
+/* Writes the state to `data`. *bytes is the room there, and then what was
+   written. With data = null only *bytes is set, to what is needed. */
+QUENCH_EXPORT int quench_state_save(quench_context *context, void *data,
+                                    int64_t *bytes);
 
 /* Takes back what quench_state_save of the same model wrote. */
-QUENCH_EXPORT int quench_state_load(quench_context *context, const void *data, int64_t bytes);
+QUENCH_EXPORT int quench_state_load(quench_context *context, const void *data,
+                                    int64_t bytes);
 
 /* Loads an adapter into the model's slots for late weights. */
-QUENCH_EXPORT int quench_adapter_load(quench_context *context, const char *path);
+QUENCH_EXPORT int quench_adapter_load(quench_context *context,
+                                      const char *path);
 
 #ifdef __cplusplus
 }

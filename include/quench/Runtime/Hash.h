@@ -32,7 +32,8 @@ typedef struct {
 } quench_hash_state;
 
 void quench_hash_init(quench_hash_state *state);
-void quench_hash_update(quench_hash_state *state, const void *data, uint64_t bytes);
+void quench_hash_update(quench_hash_state *state, const void *data,
+                        uint64_t bytes);
 uint64_t quench_hash_final(quench_hash_state *state);
 uint64_t quench_hash(const void *data, uint64_t bytes);
 
@@ -45,8 +46,8 @@ typedef struct {
   uint64_t hash;  /* of them */
 } quench_seal;
 
-/* The first bytes of a file of weights that lies beside the shared object; the weights begin at
-   QUENCH_WEIGHTS_OFFSET. */
+/* The first bytes of a file of weights that lies beside the shared object; the
+   weights begin at QUENCH_WEIGHTS_OFFSET. */
 #define QUENCH_WEIGHTS_OFFSET 4096
 #define QUENCH_WEIGHTS_MAGIC "QuenchWeights\0\0\1" /* 16 bytes */
 

@@ -37,12 +37,13 @@ enum quench_rt_step_symbol {
   QUENCH_RT_STEP_SYMBOLS = 4
 };
 
-/* What generated code may store in *frame->error (any store wins, 0 is fine). */
+/* What generated code may store in *frame->error (any store wins, 0 is fine).
+ */
 enum quench_rt_error {
   QUENCH_RT_OK = 0,
-  QUENCH_RT_INDEX = 1,    /* an index was outside of its dimension, and clamped */
-  QUENCH_RT_COUNT = 2,    /* a loop count was outside of its bounds, and clamped */
-  QUENCH_RT_SIZE = 3,     /* a size computed from data did not fit its buffer */
+  QUENCH_RT_INDEX = 1, /* an index was outside of its dimension, and clamped */
+  QUENCH_RT_COUNT = 2, /* a loop count was outside of its bounds, and clamped */
+  QUENCH_RT_SIZE = 3,  /* a size computed from data did not fit its buffer */
   QUENCH_RT_DIVISION = 4, /* an integer division by zero */
   QUENCH_RT_MISMATCH = 5, /* two sizes that must be equal differ */
   QUENCH_RT_ERRORS
@@ -61,7 +62,8 @@ typedef struct {
   const quench_rt_term *term;
 } quench_rt_dim;
 
-/* An input or output. `type` is ONNX's TensorProto.DataType. Dense, row major. */
+/* An input or output. `type` is ONNX's TensorProto.DataType. Dense, row major.
+ */
 typedef struct {
   const char *name;
   int32_t type;
@@ -71,9 +73,10 @@ typedef struct {
 
 /* What one call of generated code works on. */
 typedef struct quench_rt_frame {
-  const uint8_t *weights; /* 4096-aligned; 64 bytes of padding follow the last */
-  uint8_t *arena;         /* 4096-aligned scratch of arena_bytes(symbols) */
-  uint8_t *state;         /* 4096-aligned, zero at first; null without state */
+  const uint8_t
+      *weights;   /* 4096-aligned; 64 bytes of padding follow the last */
+  uint8_t *arena; /* 4096-aligned scratch of arena_bytes(symbols) */
+  uint8_t *state; /* 4096-aligned, zero at first; null without state */
   const int64_t *symbols;
   void *const *inputs;
   void *const *outputs;
@@ -105,12 +108,14 @@ typedef struct {
   const char *const *symbol_names;
   quench_rt_function main_;
   /* Of a model with state; null otherwise. decode: sequence = keep = 1.
-     Input 0: token ids, int64 [1, sequence]. Output 0: logits, f32 [keep, vocab]. */
+     Input 0: token ids, int64 [1, sequence]. Output 0: logits, f32 [keep,
+     vocab]. */
   const quench_rt_function *decode;
   const quench_rt_function *prefill;
   quench_rt_size state_bytes; /* of the step symbols; only capacity counts */
-  /* If state_slabs > 0 the state is that many slabs of [capacity][row bytes], one after the
-     other, and only rows below the length are saved; else it is saved whole. */
+  /* If state_slabs > 0 the state is that many slabs of [capacity][row bytes],
+     one after the other, and only rows below the length are saved; else it is
+     saved whole. */
   int64_t state_slabs;
   int64_t state_row_bytes;
   int64_t max_positions; /* 0: no limit */
@@ -118,8 +123,9 @@ typedef struct {
   int64_t prefill_chunk; /* longest sequence of one prefill call; 0: no limit */
   const uint8_t *weights; /* null if they are in weights_file */
   int64_t weights_bytes;
-  const char *weights_file; /* base name, beside the shared object; null: in it */
-  uint64_t weights_hash;    /* quench_hash (Hash.h) of the weights */
+  const char
+      *weights_file;     /* base name, beside the shared object; null: in it */
+  uint64_t weights_hash; /* quench_hash (Hash.h) of the weights */
   const char *cpu_features; /* LLVM's names, separated by commas */
   const char *metadata_json;
 } quench_rt_program;
@@ -128,7 +134,8 @@ typedef struct {
 extern const quench_rt_program quench_program;
 
 /* All workers of a frame wait for each other. Nothing to do with one worker. */
-void quench_rt_barrier(const quench_rt_frame *frame, int64_t worker, int64_t workers);
+void quench_rt_barrier(const quench_rt_frame *frame, int64_t worker,
+                       int64_t workers);
 
 #ifdef __cplusplus
 }
