@@ -11,4 +11,5 @@ NB_MODULE(_quench, module) {
   nanobind::exception<quench::python::QuenchError>(module, "Error",
                                                    PyExc_RuntimeError);
   quench::python::bindRun(module);
+  quench::python::bindTokenizer(module);
 }

@@ -33,6 +33,9 @@ template <typename T> T check(llvm::Expected<T> value) {
 /// Adds Model and Context: compiled models on numpy arrays.
 void bindRun(nanobind::module_ &module);
 
+/// Adds Tokenizer and StreamDecoder.
+void bindTokenizer(nanobind::module_ &module);
+
 } // namespace quench::python
 
 #endif // QUENCH_PYTHON_QUENCHMODULE_H

@@ -17,7 +17,7 @@ _PLACES = {
     "Error": "_model", "Model": "_model", "Context": "_model", "TensorInfo": "_model", "load": "_model",
     "InferenceSession": "_session", "NodeArg": "_session",
     "Tokenizer": "_language", "generate": "_language",
-    "compile": "_compiler", "evaluate": "_compiler",
+    "compile": "_compiler", "evaluate": "_compiler", "inspect": "_compiler",
 }
 __all__ = sorted(_PLACES)
 
