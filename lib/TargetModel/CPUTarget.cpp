@@ -124,9 +124,16 @@ Expected<CPUTarget> quench::resolveCPU(StringRef name) {
   if (X86::parseArchX86(name, /*Only64Bit=*/true) != X86::CK_None) {
     SmallVector<StringRef> features;
     X86::getFeaturesForCPU(name, features);
+    // Lists of the levels name the last of a chain only.
+    StringMap<bool> closed;
+    for (StringRef feature : features) {
+      closed[feature] = true;
+      X86::updateImpliedFeatures(feature, /*Enabled=*/true, closed);
+    }
     StringSet<> has;
-    for (StringRef feature : features)
-      has.insert(feature);
+    for (const auto &feature : closed)
+      if (feature.second)
+        has.insert(feature.first());
     bool tunable = X86::parseTuneCPU(name, /*Only64Bit=*/true) != X86::CK_None;
     return makeX86(name, tunable ? name : StringRef("generic"), has);
   }
