@@ -44,8 +44,11 @@ class Model:
 
     def __call__(self, **inputs):
         """Runs the model on arrays by name; returns a dict of outputs by name."""
-        # Contexts that are not busy are kept; appending and popping lists is atomic, so threads may share a model.
-        context = self._contexts.pop() if self._contexts else self.context(capacity=1)
+        # Contexts that are not busy are kept. Lists are safe between threads, so threads may share a model.
+        try:
+            context = self._contexts.pop()
+        except IndexError:
+            context = self.context(capacity=1)
         try:
             return context.run(inputs)
         finally:
