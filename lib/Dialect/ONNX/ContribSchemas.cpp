@@ -34,16 +34,23 @@ struct Op {
   explicit Op(const char *name, const char *domain = "com.microsoft")
       : schema(name, __FILE__, __LINE__) {
     schema.SetDomain(domain).SinceVersion(1);
-    schema.TypeConstraint("T", OpSchema::all_tensor_types_ir4(), "any tensor");
+  }
+  /// A type variable of its own.
+  std::string anyType(const char *prefix, int number) {
+    std::string variable = prefix + std::to_string(number);
+    schema.TypeConstraint(variable, OpSchema::all_tensor_types_ir4(), "");
+    return variable;
   }
   Op &in(const char *name, bool optional = false) {
-    schema.Input(inputs++, name, "", "T",
+    schema.Input(inputs, name, "", anyType("I", inputs),
                  optional ? kOptional : OpSchema::Single, false);
+    ++inputs;
     return *this;
   }
   Op &out(const char *name, bool optional = false) {
-    schema.Output(outputs++, name, "", "T",
+    schema.Output(outputs, name, "", anyType("O", outputs),
                   optional ? kOptional : OpSchema::Single, false);
+    ++outputs;
     return *this;
   }
   Op &attr(const char *name, AttributeProto::AttributeType type,

@@ -342,6 +342,45 @@ Error quench::checkNodes(LoadedModel &model) {
   return unsupported(model, bad);
 }
 
+static Error loadSmallTensor(::onnx::TensorProto &tensor, ArrayRef<Blob> blobs,
+                             ModelFiles &files) {
+  if (tensor.data_location() != ::onnx::TensorProto::EXTERNAL || isBlob(tensor))
+    return Error::success();
+  llvm::Expected<TensorData> data = describeTensor(tensor, blobs);
+  if (!data)
+    return data.takeError();
+  if (data->kind != TensorData::InFile || data->bytes > kBlobThreshold)
+    return Error::success();
+  llvm::Expected<ArrayRef<char>> bytes =
+      files.get(data->file, data->offset, data->bytes);
+  if (!bytes)
+    return modelError("tensor '" + tensor.name() +
+                      "': " + llvm::toString(bytes.takeError()));
+  tensor.set_raw_data(bytes->data(), bytes->size());
+  tensor.clear_data_location();
+  tensor.clear_external_data();
+  return Error::success();
+}
+
+Error quench::loadSmallTensors(LoadedModel &model, ModelFiles &files) {
+  ::onnx::GraphProto &graph = *model.proto.mutable_graph();
+  auto load = [&](::onnx::TensorProto &tensor) {
+    // Inference must not look for the contents of a blob.
+    if (isBlob(tensor))
+      tensor.set_data_location(::onnx::TensorProto::EXTERNAL);
+    return loadSmallTensor(tensor, model.blobs, files);
+  };
+  for (auto &tensor : *graph.mutable_initializer())
+    if (Error error = load(tensor))
+      return error;
+  for (auto &node : *graph.mutable_node())
+    for (auto &attribute : *node.mutable_attribute())
+      if (attribute.has_t())
+        if (Error error = load(*attribute.mutable_t()))
+          return error;
+  return Error::success();
+}
+
 Error quench::checkTypes(LoadedModel &model) {
   const ::onnx::GraphProto &graph = model.proto.graph();
   llvm::StringMap<const TypeProto *> types;

@@ -38,7 +38,7 @@ static Expected<ModuleRef> importFrom(ArrayRef<char> bytes, ModelFiles &files,
   context.loadDialect<quench::onnx::ONNXDialect, qn::QuenchDialect,
                       mlir::func::FuncDialect>();
   Expected<std::unique_ptr<LoadedModel>> model =
-      readModel(bytes, options.referFrom);
+      readModel(bytes, files, options.referFrom);
   if (!model)
     return withPath(files.getModelPath(), model.takeError());
   Expected<ModuleRef> module =
@@ -71,8 +71,8 @@ Expected<std::string> quench::parseONNXText(StringRef text) {
 }
 
 void quench::registerImportDialects(mlir::DialectRegistry &registry) {
-  registry
-      .insert<quench::onnx::ONNXDialect, qn::QuenchDialect, mlir::func::FuncDialect>();
+  registry.insert<quench::onnx::ONNXDialect, qn::QuenchDialect,
+                  mlir::func::FuncDialect>();
 }
 
 /// Reports an import's error as a diagnostic.
@@ -100,6 +100,21 @@ void quench::registerImportTranslations() {
         return report(importONNX(name, *context), context);
       },
       registerImportDialects);
+  static mlir::TranslateRegistration convert(
+      "onnx-text-to-onnx", "write a model in ONNX's text syntax as binary",
+      [](llvm::SourceMgr &sources, llvm::raw_ostream &os,
+         mlir::MLIRContext *context) {
+        const llvm::MemoryBuffer *buffer =
+            sources.getMemoryBuffer(sources.getMainFileID());
+        Expected<std::string> bytes = parseONNXText(buffer->getBuffer());
+        if (!bytes) {
+          mlir::emitError(mlir::UnknownLoc::get(context)) << llvm::toString(
+              withPath(buffer->getBufferIdentifier(), bytes.takeError()));
+          return mlir::failure();
+        }
+        os << *bytes;
+        return mlir::success();
+      });
   static mlir::TranslateToMLIRRegistration text(
       "import-onnx-text", "import an ONNX model in ONNX's text syntax",
       [](llvm::SourceMgr &sources, mlir::MLIRContext *context) {

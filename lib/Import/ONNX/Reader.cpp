@@ -96,8 +96,8 @@ static Error inlineFunctions(::onnx::ModelProto &model) {
 }
 
 static Error infer(::onnx::ModelProto &model) {
-  ::onnx::ShapeInferenceOptions options(/*check_type=*/false,
-                                        /*strict_mode=*/0,
+  ::onnx::ShapeInferenceOptions options(/*check_type=*/true,
+                                        /*strict_mode=*/1,
                                         /*data_prop=*/true);
   ::onnx::shape_inference::DataValueMap values;
   try {
@@ -127,8 +127,8 @@ static Error inferShapes(::onnx::ModelProto &model) {
   return infer(model);
 }
 
-Expected<std::unique_ptr<LoadedModel>> quench::readModel(ArrayRef<char> bytes,
-                                                         uint64_t threshold) {
+Expected<std::unique_ptr<LoadedModel>>
+quench::readModel(ArrayRef<char> bytes, ModelFiles &files, uint64_t threshold) {
   onnx::registerSchemas();
   Expected<SkimmedModel> skimmed = skimModel(bytes, threshold);
   if (!skimmed)
@@ -152,6 +152,8 @@ Expected<std::unique_ptr<LoadedModel>> quench::readModel(ArrayRef<char> bytes,
   for (auto step : {checkNames, checkSignature, checkNodes})
     if (Error error = step(*model))
       return std::move(error);
+  if (Error error = loadSmallTensors(*model, files))
+    return std::move(error);
   if (Error error = inferShapes(model->proto))
     return std::move(error);
   if (Error error = checkTypes(*model))

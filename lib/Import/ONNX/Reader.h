@@ -11,6 +11,7 @@
 #include "Tensors.h"
 #include "Wire.h"
 #include "onnx/onnx_pb.h"
+#include "quench/Support/ModelFiles.h"
 #include "llvm/ADT/ArrayRef.h"
 #include "llvm/ADT/StringMap.h"
 #include "llvm/Support/Error.h"
@@ -27,11 +28,12 @@ struct LoadedModel {
   llvm::StringMap<int64_t> opsets;
 };
 
-/// Reads a model from its bytes. Errors say what is wrong without the file's
-/// name; all unsupported nodes are named in one. Contents of tensors over
-/// `threshold` bytes are referred to, not copied.
+/// Reads a model from its bytes; `files` gives external data. Errors say what
+/// is wrong without the file's name; all unsupported nodes are named in one.
+/// Contents of tensors over `threshold` bytes are referred to, not copied.
 llvm::Expected<std::unique_ptr<LoadedModel>>
-readModel(llvm::ArrayRef<char> bytes, uint64_t threshold = kBlobThreshold);
+readModel(llvm::ArrayRef<char> bytes, ModelFiles &files,
+          uint64_t threshold = kBlobThreshold);
 
 /// The bytes of a model written in ONNX's text syntax.
 llvm::Expected<std::string> parseModelText(llvm::StringRef text);
@@ -49,6 +51,9 @@ llvm::Error checkNames(LoadedModel &model);
 /// Checks the types of inputs and outputs; gives unnamed dimensions of inputs
 /// fresh names.
 llvm::Error checkSignature(LoadedModel &model);
+/// Reads small tensors of external data into the model, where inference and
+/// patterns can see them.
+llvm::Error loadSmallTensors(LoadedModel &model, ModelFiles &files);
 /// Compares all nodes with their schemas; collects what is not supported.
 llvm::Error checkNodes(LoadedModel &model);
 /// After inference: every value has an element type.

@@ -72,7 +72,8 @@ llvm::Expected<std::string> parseONNXText(llvm::StringRef text);
 /// Adds the dialects that imported modules are made of.
 void registerImportDialects(mlir::DialectRegistry &registry);
 
-/// Registers the translations --import-onnx and --import-onnx-text.
+/// Registers the translations --import-onnx, --import-onnx-text and
+/// --onnx-text-to-onnx.
 void registerImportTranslations();
 
 } // namespace quench
