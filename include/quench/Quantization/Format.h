@@ -98,7 +98,9 @@ struct BlockLayout {
 
 /// Scale and zero point of one group, as they are stored.
 struct GroupParams {
-  uint16_t scale = 0; // bits of an IEEE half
+  /// Bits of an IEEE half. 0 only for groups of zeros in formats without a
+  /// level 0; negative where a searched scale mirrors the levels.
+  uint16_t scale = 0;
   uint8_t zero = 0;   // unsigned, 0 where the format has none
 };
 

@@ -58,10 +58,14 @@ public:
   virtual bool isOrthogonal() const { return false; }
   virtual bool isDiagonal() const { return false; }
   virtual bool isPermutation() const { return false; }
-  /// The steps of v -> v M; their order is the order of execution.
+  /// Adds the steps of v -> v M; their order is the order of execution. A map
+  /// whose in() and out() differ has none.
   virtual void steps(std::vector<MapStep> &steps) const = 0;
+  /// First this map, then `next`, as one map of the same kind (an identity if
+  /// they cancel); null if there is no such map. productMap asks neighbours.
+  virtual std::unique_ptr<Map> mergedWith(const Map &next) const;
   /// rows vectors of in() numbers become rows vectors of out() numbers; the
-  /// default runs steps().
+  /// default runs steps(). `values` and `result` do not overlap.
   virtual void apply(const double *values, int64_t rows, double *result) const;
   /// Multiplications and additions for one vector.
   int64_t cost() const;
@@ -71,7 +75,8 @@ std::unique_ptr<Map> identityMap(int64_t n);
 std::unique_ptr<Map> diagonalMap(std::vector<double> diagonal);
 /// v'[i] = v[index[i]]. Error: index is not a permutation.
 llvm::Expected<std::unique_ptr<Map>> permutationMap(std::vector<int32_t> index);
-/// Random signs from a seed: the same for a seed on every machine.
+/// Random signs from a seed: the same for a seed on every machine. Sign i is -1
+/// where bit 63 of output i of splitmix64, started with the seed, is set.
 std::unique_ptr<Map> signsMap(int64_t n, uint64_t seed);
 /// Normalized (orthogonal) Hadamard of order n = K * 2^p by the rule of Paley
 /// I, Paley II (prime powers included) and doubling, H_K (x) H_{2^p}. Error: no
@@ -92,9 +97,8 @@ std::unique_ptr<Map> denseMap(int64_t in, int64_t out,
 /// neighbours that are inverse.
 std::unique_ptr<Map> productMap(std::vector<std::unique_ptr<Map>> factors);
 
-/// The Hadamard matrix of order n with entries +-1, row major, for orders that
-/// are not multiplied further by doubling; exposed for tests. Error as
-/// hadamardMap.
+/// The Hadamard matrix of order n with entries +-1, row major: H of hadamardMap
+/// before its division by sqrt(n). Error as hadamardMap, and for n > 8192.
 llvm::Expected<std::vector<int8_t>> hadamardMatrix(int64_t n);
 
 } // namespace quench

@@ -235,8 +235,8 @@ GroupParams IntFormat::searchFit(const float *values, int64_t n,
 
   // A coarse walk over shrinking ranges (and, with zero points, the zeros that
   // fit a range clipped on either side), ...
-  constexpr int steps = 40;
-  float narrowest = width <= 2 ? 0.2f : 0.3f;
+  const int steps = zeroPoint ? 12 : 20;
+  const float narrowest = width <= 2 ? 0.25f : width <= 4 ? 0.4f : 0.6f;
   float low = zeroPoint ? rangeOf(values, n).first : 0;
   for (int i = 0; i < steps; ++i) {
     float factor = 1.0f - (1.0f - narrowest) * i / steps;
