@@ -186,3 +186,36 @@ def test_evaluate_is_the_perplexity(decoder, tmp_path):
         nats += [-log_probabilities[i, window[i + 1]] for i in range(16, 31)]
     assert result["tokens"] == len(nats)
     assert result["perplexity"] == pytest.approx(np.exp(np.mean(nats)), rel=1e-4)
+
+
+def test_generate_takes_the_most_probable_tokens(decoder):
+    _, path, weights = decoder
+    ids = [3, 14, 15]
+    for token in quench.generate(path, ids, n=12):
+        assert token == oracle.logits(weights, ids)[-1].argmax()
+        ids.append(token)
+    assert len(ids) == 15
+    assert list(quench.generate(path, ids[:3], n=12, stop=[ids[5]])) == ids[3:5]
+
+
+def test_generate_draws_from_the_distribution(decoder):
+    _, path, weights = decoder
+    model = quench.load(path)
+    draws = [next(quench.generate(model, [3, 14], temperature=1.5, seed=s, threads=1)) for s in range(400)]
+    logits = oracle.logits(weights, [3, 14])[-1] / 1.5
+    probabilities = np.exp(logits - logits.max())
+    probabilities /= probabilities.sum()
+    counts = np.bincount(draws, minlength=50)
+    assert np.abs(counts / 400 - probabilities).max() < 5 * np.sqrt(0.25 / 400)
+    order = np.argsort(-probabilities)
+    likely = set(order[:np.searchsorted(np.cumsum(probabilities[order]), 0.5) + 1].tolist())
+    some = {next(quench.generate(model, [3, 14], temperature=1.5, top_p=0.5, seed=s, threads=1)) for s in range(100)}
+    assert some <= likely
+
+
+def test_generate_refuses(decoder):
+    for arguments in (dict(temperature=-1), dict(top_p=0), dict(top_p=2)):
+        with pytest.raises(quench.Error):
+            quench.generate(decoder[1], [1], **arguments)
+    with pytest.raises(quench.Error, match="tokenizer"):
+        quench.generate(decoder[1], "text")

@@ -295,6 +295,16 @@ def first_difference(texts, mine, theirs):
     return None
 
 
+def decode_with_oracle(oracle, ids, skip):
+    """The oracle's text, or None where it panics (Strip on an empty token does)."""
+    try:
+        return oracle.decode(ids, skip_special_tokens=skip)
+    except BaseException as error:  # pylint: disable=broad-except
+        if type(error).__name__ != "PanicException":
+            raise
+        return None
+
+
 def compare(path, texts, seed=0):
     oracle = tokenizers.Tokenizer.from_file(str(path))
     oracle.no_truncation()
@@ -313,9 +323,12 @@ def compare(path, texts, seed=0):
                for _ in range(rng.randrange(1, 12))] for _ in range(300)]
     lists = [ids for ids in lists if ids]
     for skip in [False, True]:
-        expected = [oracle.decode(ids, skip_special_tokens=skip) for ids in lists]
-        found = decode(path, lists, skip)
-        assert found == expected, first_difference(map(str, lists), found, expected)
+        expected = [(ids, decode_with_oracle(oracle, ids, skip)) for ids in lists]
+        expected = [(ids, text) for ids, text in expected if text is not None]
+        inputs, texts = [ids for ids, _ in expected], [text for _, text in expected]
+        assert len(inputs) > 100
+        found = decode(path, inputs, skip)
+        assert found == texts, first_difference(map(str, inputs), found, texts)
 
 
 def write(tmp_path, document):
