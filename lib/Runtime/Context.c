@@ -6,22 +6,8 @@
 \*===----------------------------------------------------------------------===*/
 
 #include "Internal.h"
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
-
-static int32_t processors(void) {
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof(set), &set))
-    return 1;
-  const uint8_t *bytes = (const uint8_t *)&set;
-  int32_t count = 0;
-  for (size_t i = 0; i < sizeof(set); ++i)
-    count += __builtin_popcount(bytes[i]);
-  return count < 1                       ? 1
-         : count > QUENCH_RT_MAX_THREADS ? QUENCH_RT_MAX_THREADS
-                                         : count;
-}
 
 /* The state, and scratch for the longest decode, so that decoding allocates
  * nothing. */
@@ -81,7 +67,7 @@ int quench_context_create(quench_model *model, int32_t threads,
     return quench_rt_fail(QUENCH_ERROR_MEMORY, "out of memory");
   memset(context, 0, sizeof(*context));
   context->model = model;
-  context->threads = threads ? threads : processors();
+  context->threads = threads ? threads : quench_rt_processors();
   atomic_fetch_add(&model->references, 1);
   context->worker = calloc((size_t)context->threads, sizeof(quench_rt_worker));
   context->input = calloc(tensors + 1, sizeof(quench_rt_slot));

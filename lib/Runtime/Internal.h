@@ -22,6 +22,7 @@ typedef struct {
   _Alignas(64) atomic_uint arrived;
   _Alignas(64) atomic_uint phase;
   _Alignas(64) atomic_uint sleepers;
+  int32_t spins; /* before a waiting thread offers its processor to others */
 } quench_rt_barrier_state;
 
 struct quench_context;
@@ -98,6 +99,7 @@ int quench_rt_check_file(const char *path);
 int quench_rt_map_weights(const char *path, quench_model *model, int check);
 
 /* Threads.c. */
+int32_t quench_rt_processors(void);
 int quench_rt_start(quench_context *context);
 void quench_rt_stop(quench_context *context);
 void quench_rt_execute(quench_context *context, quench_rt_entry entry,

@@ -57,26 +57,23 @@ static void describe(const quench_rt_tensor *tensor, quench_tensor_info *info,
 
 static int describe_all(quench_model *model) {
   const quench_rt_function *f = &quench_program.main_;
-  size_t count = (size_t)f->inputs + (size_t)f->outputs, bytes = 0;
-  for (int pass = 0; pass < 2; ++pass) {
-    char *cursor = (char *)(model->info + count);
-    for (size_t i = 0; i < count; ++i) {
-      const quench_rt_tensor *tensor = i < (size_t)f->inputs
-                                           ? &f->input[i]
-                                           : &f->output[i - (size_t)f->inputs];
-      if (pass == 0)
-        bytes += (size_t)tensor->rank * (sizeof(int64_t) + sizeof(char *) + 64);
-      else
-        describe(tensor, &model->info[i], &cursor);
-      if (tensor->rank < 0 || tensor->rank > QUENCH_RT_MAX_RANK)
-        return quench_rt_fail(
-            QUENCH_ERROR_FILE, "'%s' has the rank %d; %d is the highest known",
-            tensor->name, (int)tensor->rank, QUENCH_RT_MAX_RANK);
-    }
-    if (pass == 0 && !(model->info = calloc(
-                           1, count * sizeof(quench_tensor_info) + bytes + 1)))
-      return quench_rt_fail(QUENCH_ERROR_MEMORY, "out of memory");
+  size_t inputs = (size_t)f->inputs, count = inputs + (size_t)f->outputs;
+  size_t bytes = count * sizeof(quench_tensor_info) + 1;
+  for (size_t i = 0; i < count; ++i) {
+    const quench_rt_tensor *tensor =
+        i < inputs ? &f->input[i] : &f->output[i - inputs];
+    if (tensor->rank < 0 || tensor->rank > QUENCH_RT_MAX_RANK)
+      return quench_rt_fail(
+          QUENCH_ERROR_FILE, "'%s' has the rank %d; %d is the highest known",
+          tensor->name, (int)tensor->rank, QUENCH_RT_MAX_RANK);
+    bytes += (size_t)tensor->rank * (sizeof(int64_t) + sizeof(char *) + 64);
   }
+  if (!(model->info = calloc(1, bytes)))
+    return quench_rt_fail(QUENCH_ERROR_MEMORY, "out of memory");
+  char *cursor = (char *)(model->info + count);
+  for (size_t i = 0; i < count; ++i)
+    describe(i < inputs ? &f->input[i] : &f->output[i - inputs],
+             &model->info[i], &cursor);
   return QUENCH_OK;
 }
 

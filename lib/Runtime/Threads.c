@@ -16,7 +16,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { SPINS = 2000, YIELDS = 50 };
+/* With more threads than processors the one that is waited for may not be
+ * running. */
+enum { SPINS = 2000, SPINS_OVERLOADED = 20, YIELDS = 50 };
 
 static inline void relax(void) {
 #if defined(__x86_64__)
@@ -28,8 +30,9 @@ static inline void relax(void) {
 
 /* Waits until *word is not `old`. A thread that sleeps is counted in *sleepers.
  */
-static void wait_while(atomic_uint *word, uint32_t old, atomic_uint *sleepers) {
-  for (int i = 0; i < SPINS; ++i) {
+static void wait_while(atomic_uint *word, uint32_t old, atomic_uint *sleepers,
+                       int32_t spins) {
+  for (int i = 0; i < spins; ++i) {
     if (atomic_load_explicit(word, memory_order_acquire) != old)
       return;
     relax();
@@ -67,14 +70,14 @@ void quench_rt_barrier(const quench_rt_frame *frame, int64_t worker,
     wake_all(&barrier->phase, &barrier->sleepers);
     return;
   }
-  wait_while(&barrier->phase, phase, &barrier->sleepers);
+  wait_while(&barrier->phase, phase, &barrier->sleepers, barrier->spins);
 }
 
 static void *run_worker(void *argument) {
   quench_rt_worker *self = argument;
   quench_context *context = self->context;
   for (uint32_t seen = 0;; ++seen) {
-    wait_while(&context->epoch, seen, &context->parked);
+    wait_while(&context->epoch, seen, &context->parked, context->barrier.spins);
     if (context->stop)
       return NULL;
     context->entry(context->frame, self->worker, context->threads);
@@ -97,11 +100,27 @@ void quench_rt_execute(quench_context *context, quench_rt_entry entry,
   entry(frame, 0, context->threads);
   uint32_t left;
   while ((left = atomic_load(&context->running)) != 0)
-    wait_while(&context->running, left, &context->parked);
+    wait_while(&context->running, left, &context->parked,
+               context->barrier.spins);
+}
+
+int32_t quench_rt_processors(void) {
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof(set), &set))
+    return 1;
+  const uint8_t *bytes = (const uint8_t *)&set;
+  int32_t count = 0;
+  for (size_t i = 0; i < sizeof(set); ++i)
+    count += __builtin_popcount(bytes[i]);
+  return count < 1                       ? 1
+         : count > QUENCH_RT_MAX_THREADS ? QUENCH_RT_MAX_THREADS
+                                         : count;
 }
 
 int quench_rt_start(quench_context *context) {
   int32_t wanted = context->threads;
+  context->barrier.spins =
+      wanted > quench_rt_processors() ? SPINS_OVERLOADED : SPINS;
   for (context->threads = 1; context->threads < wanted; ++context->threads) {
     quench_rt_worker *worker = &context->worker[context->threads];
     worker->context = context;

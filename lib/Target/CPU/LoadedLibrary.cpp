@@ -7,6 +7,7 @@
 
 #include "quench/Target/CPU/LoadedLibrary.h"
 #include "quench/Target/CPU/Link.h"
+#include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/ScopeExit.h"
 #include "llvm/ADT/SmallString.h"
 #include "llvm/Support/FileSystem.h"
@@ -26,6 +27,16 @@ Expected<void *> LoadedLibrary::lookup(StringRef name) const {
 Expected<std::unique_ptr<LoadedLibrary>>
 quench::loadModule(Module &module, const CPUTarget &target,
                    const CodegenOptions &options) {
+  Expected<CPUTarget> here = resolveCPU("native");
+  if (!here)
+    return here.takeError();
+  for (const std::string &feature : target.required)
+    if (!is_contained(here->required, feature))
+      return createStringError("code for '" + target.name + "' needs '" +
+                               feature + "', which this machine does not have");
+  if (here->triple != target.triple)
+    return createStringError("code for '" + target.triple +
+                             "' does not run here");
   SmallString<0> object;
   raw_svector_ostream out(object);
   if (Error error = optimizeAndEmit(module, target, out, options))

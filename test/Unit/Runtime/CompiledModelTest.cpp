@@ -7,6 +7,7 @@
 
 #include "quench/Runtime/CompiledModel.h"
 #include "TestProgram.h"
+#include "quench/Runtime/Program.h"
 #include "llvm/ADT/SmallString.h"
 #include "llvm/Support/MemoryBuffer.h"
 #include <dlfcn.h>
@@ -464,6 +465,29 @@ TEST_F(CompiledModelTest, PlainC) {
   EXPECT_TRUE(
       StringRef(lastError()).contains("weights of this model are altered"))
       << lastError();
+  dlclose(handle);
+}
+
+TEST_F(CompiledModelTest, RefusesAnotherRuntime) {
+  std::string name = altered([](std::string &bytes) {
+    uint32_t begin[] = {QUENCH_RT_ABI_VERSION, sizeof(quench_rt_program)};
+    size_t at =
+        bytes.find(std::string(reinterpret_cast<char *>(begin), sizeof(begin)));
+    ASSERT_NE(at, std::string::npos);
+    bytes[at] = 77;
+  });
+  void *handle = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
+  ASSERT_TRUE(handle) << dlerror();
+  auto openModel = reinterpret_cast<decltype(&quench_model_open_with)>(
+      dlsym(handle, "quench_model_open_with"));
+  auto lastError = reinterpret_cast<decltype(&quench_last_error)>(
+      dlsym(handle, "quench_last_error"));
+  quench_model *model = nullptr;
+  EXPECT_EQ(openModel(nullptr, QUENCH_OPEN_UNCHECKED_FILE, &model),
+            QUENCH_ERROR_FILE);
+  EXPECT_TRUE(StringRef(lastError()).contains("written for runtime 77"))
+      << lastError();
+  EXPECT_EQ(model, nullptr);
   dlclose(handle);
 }
 

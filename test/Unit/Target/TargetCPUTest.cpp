@@ -119,6 +119,17 @@ TEST(LoadedLibrary, Runs) {
   EXPECT_FALSE(text((*library)->lookup("thrice").takeError()).empty());
 }
 
+TEST(LoadedLibrary, RefusesOtherProcessors) {
+  LLVMContext context;
+  auto module = parseIR("define void @f() { ret void }", context);
+  CPUTarget target = resolve("native");
+  target.required.push_back("warpdrive");
+  EXPECT_TRUE(StringRef(text(loadModule(*module, target).takeError()))
+                  .contains("'warpdrive'"));
+  EXPECT_FALSE(
+      text(loadModule(*module, resolve("riscv64")).takeError()).empty());
+}
+
 /// On a processor without F16C the conversions come from the runtime. The
 /// oracle is the same code for a processor that has them, or the compiler's own
 /// _Float16.
