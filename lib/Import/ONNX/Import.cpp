@@ -26,6 +26,8 @@ using ModuleRef = mlir::OwningOpRef<mlir::ModuleOp>;
 
 /// Puts the model's path before a message.
 static Error withPath(StringRef path, Error error) {
+  if (path.empty())
+    return error;
   return modelError(path + ": " + llvm::toString(std::move(error)));
 }
 
@@ -92,20 +94,23 @@ void quench::registerImportTranslations() {
         const llvm::MemoryBuffer *buffer =
             sources.getMemoryBuffer(sources.getMainFileID());
         StringRef name = buffer->getBufferIdentifier();
-        if (name == "<stdin>" || name == "-")
+        if (name == "<stdin>" || name == "-") {
+          ImportOptions options;
+          options.referFrom = UINT64_MAX; // there is no file to refer to
           return report(importONNX(ArrayRef<char>(buffer->getBufferStart(),
                                                   buffer->getBufferSize()),
-                                   "model.onnx", *context),
+                                   "", *context, options),
                         context);
+        }
         return report(importONNX(name, *context), context);
       },
       registerImportDialects);
   static mlir::TranslateRegistration convert(
       "onnx-text-to-onnx", "write a model in ONNX's text syntax as binary",
-      [](llvm::SourceMgr &sources, llvm::raw_ostream &os,
+      [](const std::shared_ptr<llvm::SourceMgr> &sources, llvm::raw_ostream &os,
          mlir::MLIRContext *context) {
         const llvm::MemoryBuffer *buffer =
-            sources.getMemoryBuffer(sources.getMainFileID());
+            sources->getMemoryBuffer(sources->getMainFileID());
         Expected<std::string> bytes = parseONNXText(buffer->getBuffer());
         if (!bytes) {
           mlir::emitError(mlir::UnknownLoc::get(context)) << llvm::toString(

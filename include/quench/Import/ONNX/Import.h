@@ -59,8 +59,8 @@ importONNX(llvm::StringRef path, mlir::MLIRContext &context,
 
 /// Imports a model from memory. `name` stands for the file in messages and in
 /// #quench.file; big weights inside of `bytes` are referred to by offset.
-/// External data is looked for in the folder of `name`, and nowhere if `name`
-/// is no path to a file that exists.
+/// External data is looked for in the folder of `name`; without a name there is
+/// none.
 llvm::Expected<mlir::OwningOpRef<mlir::ModuleOp>>
 importONNX(llvm::ArrayRef<char> bytes, llvm::StringRef name,
            mlir::MLIRContext &context, const ImportOptions &options = {});
