@@ -9,14 +9,23 @@
 #include "mlir/InitAllDialects.h"
 #include "mlir/InitAllExtensions.h"
 #include "mlir/InitAllPasses.h"
+#include "quench/Conversion/QKToGeneric/QKToGeneric.h"
+#include "quench/Conversion/QKToX86/QKToX86.h"
+#include "quench/Dialect/QK/IR/QK.h"
 #include "quench/Dialect/Quench/IR/Quench.h"
+#include "quench/Kernels/Lowering.h"
 
 using namespace mlir;
 
 void quench::registerAllDialects(DialectRegistry &registry) {
   mlir::registerAllDialects(registry);
   mlir::registerAllExtensions(registry);
-  registry.insert<qn::QuenchDialect>();
+  registry.insert<qk::QKDialect, qn::QuenchDialect>();
 }
 
-void quench::registerAllPasses() { mlir::registerAllPasses(); }
+void quench::registerAllPasses() {
+  mlir::registerAllPasses();
+  registerConvertQKToGenericPass();
+  registerConvertQKToX86Pass();
+  registerKernelPasses();
+}

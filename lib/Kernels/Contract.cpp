@@ -19,8 +19,6 @@ using Emit = void (*)(Emitter &, const KernelShape &, Block &);
 static func::FuncOp getOrCreate(ModuleOp module, const ContractSpec &spec,
                                 bool tiled, Emit emit) {
   MLIRContext *context = module.getContext();
-  context->loadDialect<qk::QKDialect, arith::ArithDialect, scf::SCFDialect,
-                       memref::MemRefDialect, vector::VectorDialect>();
   OpBuilder b(context);
   Type f32 = b.getF32Type(), i32 = b.getI32Type(), i8 = b.getI8Type(),
        index = b.getIndexType();

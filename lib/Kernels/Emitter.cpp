@@ -6,8 +6,10 @@
 //===----------------------------------------------------------------------===//
 
 #include "Emitter.h"
+#include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
+#include "quench/Dialect/QK/IR/QK.h"
 
 using namespace mlir;
 using namespace quench;
@@ -144,6 +146,10 @@ func::FuncOp quench::makeKernel(ModuleOp module, StringRef name,
     return found;
   }
   made = true;
+  module.getContext()
+      ->loadDialect<arith::ArithDialect, func::FuncDialect, math::MathDialect,
+                    memref::MemRefDialect, scf::SCFDialect,
+                    vector::VectorDialect, qk::QKDialect>();
   OpBuilder b(module.getContext());
   b.setInsertionPointToEnd(module.getBody());
   auto type = b.getFunctionType(arguments, {});

@@ -425,7 +425,6 @@ int64_t StageSpec::sumElements(int64_t m) const {
 
 func::FuncOp quench::getOrCreateStage(ModuleOp module, const StageSpec &spec) {
   OpBuilder b(module.getContext());
-  module.getContext()->loadDialect<qk::QKDialect>();
   Type f32 = b.getF32Type(), i32 = b.getI32Type(), index = b.getIndexType();
   Type element = spec.integer ? i32 : f32;
   bool made;

@@ -1,0 +1,232 @@
+//===- KernelsTest.cpp - Kernels against scalar contractions --------------===//
+//
+// Part of the Quench project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "Reference.h"
+#include "quench/Kernels/Contract.h"
+#include "quench/Kernels/Lowering.h"
+#include "mlir/IR/Verifier.h"
+#include "gtest/gtest.h"
+#include <cstring>
+
+using namespace mlir;
+using namespace quench;
+using namespace quench::test;
+
+namespace {
+
+using Gemv = void(const void *w, int64_t wOffset, const void *x,
+                  const float *scale, const void *sums, float *y, int64_t lo,
+                  int64_t hi);
+using Gemm = void(const void *w, int64_t wOffset, const void *x,
+                  const float *scale, const void *sums, float *y,
+                  int64_t yStride, void *scratch, int64_t m, int64_t lo,
+                  int64_t hi);
+using StageFn = void(const float *input, void *x, float *scale, void *sums,
+                     int64_t m, int64_t lo, int64_t hi);
+
+/// The kernels of one contraction, compiled.
+class Contraction {
+public:
+  Contraction(const ContractSpec &spec, bool genericOps) : spec(spec) {
+    MLIRContext context;
+    OwningOpRef<ModuleOp> module = ModuleOp::create(UnknownLoc::get(&context));
+    std::string names[4];
+    func::FuncOp functions[4] = {
+        getOrCreateGemv(*module, spec), getOrCreateGemm(*module, spec),
+        getOrCreateStage(*module, StageSpec(spec, false)),
+        getOrCreateStage(*module, StageSpec(spec, true))};
+    for (int i = 0; i < 4; ++i) {
+      functions[i].setPublic();
+      names[i] = functions[i].getName().str();
+    }
+    EXPECT_TRUE(succeeded(verify(*module)));
+    auto target = resolveCPU("native");
+    if (!target) {
+      ADD_FAILURE() << llvm::toString(target.takeError());
+      return;
+    }
+    auto loaded = compileAndLoad(*module, *target, genericOps);
+    if (!loaded) {
+      ADD_FAILURE() << llvm::toString(loaded.takeError());
+      return;
+    }
+    library = std::move(*loaded);
+    gemv = llvm::cantFail(library->function<Gemv>(names[0]));
+    gemm = llvm::cantFail(library->function<Gemm>(names[1]));
+    stage[0] = llvm::cantFail(library->function<StageFn>(names[2]));
+    stage[1] = llvm::cantFail(library->function<StageFn>(names[3]));
+  }
+
+  /// y of m rows; the passes are done in two parts if `split`.
+  std::vector<float> run(const Weight &weight, const std::vector<float> &input,
+                         int64_t m, bool tiled, bool split = false) {
+    StageSpec s(spec, tiled);
+    std::vector<uint32_t> x(s.xElements(m) + 16), sums(s.sumElements(m) + 1);
+    std::vector<float> scale(s.scaleElements(m) + 1), y(m * spec.n, NAN);
+    int64_t tiles = s.paddedRows(m) / s.tileRows();
+    stage[tiled](input.data(), x.data(), scale.data(), sums.data(), m, 0,
+                 tiles);
+    std::vector<uint8_t> scratch(gemmScratchBytes(spec), 0x55);
+    int64_t passes = contractPasses(spec), middle = split ? passes / 2 : 0;
+    // The weight lies at an odd place of a larger buffer.
+    std::vector<uint8_t> blob(24 + weight.stream.size());
+    std::memcpy(&blob[24], weight.stream.data(), weight.stream.size());
+    for (auto [lo, hi] : {std::pair(int64_t(0), middle), {middle, passes}}) {
+      if (tiled)
+        gemm(blob.data(), 24, x.data(), scale.data(), sums.data(), y.data(),
+             spec.n, scratch.data(), m, lo, hi);
+      else
+        gemv(blob.data(), 24, x.data(), scale.data(), sums.data(), y.data(), lo,
+             hi);
+    }
+    return y;
+  }
+
+  bool ok() const { return library != nullptr; }
+
+private:
+  ContractSpec spec;
+  std::unique_ptr<LoadedLibrary> library;
+  Gemv *gemv = nullptr;
+  Gemm *gemm = nullptr;
+  StageFn *stage[2] = {};
+};
+
+void expectSameBits(const std::vector<float> &got,
+                    const std::vector<float> &want, const std::string &what) {
+  ASSERT_EQ(got.size(), want.size());
+  int shown = 0;
+  for (size_t i = 0; i < got.size() && shown < 3; ++i)
+    if (std::memcmp(&got[i], &want[i], 4)) {
+      ADD_FAILURE() << what << " element " << i << ": " << got[i]
+                    << ", expected " << want[i];
+      ++shown;
+    }
+}
+
+struct Case {
+  const char *format;
+  int64_t n, k;
+};
+
+std::string nameOf(const Case &c) {
+  return std::string(c.format) + " " + std::to_string(c.n) + "x" +
+         std::to_string(c.k);
+}
+
+const Format *formatOf(const char *spec) {
+  auto format = getFormat(spec);
+  if (!format) {
+    ADD_FAILURE() << llvm::toString(format.takeError());
+    return nullptr;
+  }
+  return *format;
+}
+
+/// Integer results are equal bit for bit to the reference, whatever m, the
+/// split, the kernel and the lowering.
+void checkInt(const Case &c, bool genericOps) {
+  const Format *format = formatOf(c.format);
+  if (!format || !format->isInteger())
+    return;
+  ContractSpec spec{format, c.n, c.k, true, false, false};
+  Contraction contraction(spec, genericOps);
+  if (!contraction.ok())
+    return;
+  Weight weight(*format, c.n, c.k, 1);
+  std::vector<float> x = randomRows(11, c.k, 2);
+  std::vector<float> want = referenceInt(weight, x, 11);
+  expectSameBits(contraction.run(weight, x, 11, true), want,
+                 nameOf(c) + " gemm");
+  std::vector<float> one(x.begin() + 3 * c.k, x.begin() + 4 * c.k);
+  std::vector<float> wantOne(want.begin() + 3 * c.n, want.begin() + 4 * c.n);
+  expectSameBits(contraction.run(weight, one, 1, false, true), wantOne,
+                 nameOf(c) + " gemv");
+  expectSameBits(contraction.run(weight, one, 1, true, true), wantOne,
+                 nameOf(c) + " gemm of one row");
+}
+
+void checkFloat(const Case &c, bool genericOps) {
+  const Format *format = formatOf(c.format);
+  if (!format)
+    return;
+  ContractSpec spec{format, c.n, c.k, false, true, false};
+  Contraction contraction(spec, genericOps);
+  if (!contraction.ok())
+    return;
+  Weight weight(*format, c.n, c.k, 3);
+  std::vector<float> x = randomRows(11, c.k, 4);
+  std::vector<double> want, magnitude;
+  referenceFloat(weight, x, 11, want, magnitude);
+  std::vector<float> got = contraction.run(weight, x, 11, true);
+  // Zero points multiply what rounding there is: levels are larger than their
+  // differences.
+  double limit = format->hasZeroPoint() ? 2e-5 : 1e-6;
+  int shown = 0;
+  for (size_t i = 0; i < got.size() && shown < 3; ++i)
+    if (!(std::fabs(got[i] - want[i]) <= limit * magnitude[i])) {
+      ADD_FAILURE() << nameOf(c) << " element " << i << ": " << got[i]
+                    << ", expected " << want[i];
+      ++shown;
+    }
+  std::vector<float> one(x.begin() + 3 * c.k, x.begin() + 4 * c.k);
+  std::vector<float> gotOne(got.begin() + 3 * c.n, got.begin() + 4 * c.n);
+  expectSameBits(contraction.run(weight, one, 1, false, true), gotOne,
+                 nameOf(c) + " gemv");
+}
+
+const Case cases[] = {
+    {"int<8>", 64, 96},
+    {"int<8>", 50, 100},
+    {"int<8, group = 32>", 64, 128},
+    {"int<4, group = 32>", 64, 128},
+    {"int<4, group = 32>", 37, 72},
+    {"int<4, group = 32, zero>", 64, 128},
+    {"int<4, group = 32, zero>", 33, 104},
+    {"int<4>", 32, 64},
+    {"int<3, group = 32, zero>", 64, 96},
+    {"int<2, group = 32, zero>", 64, 96},
+    {"int<5, group = 64>", 32, 128},
+    {"int<6, group = 16>", 32, 80},
+    {"int<4, group = 8>", 32, 64},
+    {"int<4, group = 30>", 32, 64},
+    {"int<4, group = 128>", 32, 300},
+    {"int<4, group = 512>", 32, 1100},
+    {"int<1, group = 64>", 32, 128},
+    {"nf4<group = 64>", 64, 192},
+    {"ternary<2, group = 128>", 64, 256},
+    {"ternary<2>", 64, 256},
+    {"ternary<5>", 64, 260},
+    {"ternary<5, group = 128>", 64, 300},
+    {"e8p", 64, 256},
+    {"e8p", 40, 88},
+    {"float<32>", 64, 100},
+    {"float<16>", 64, 96},
+    {"float<bf16>", 64, 96},
+};
+
+TEST(Kernels, IntegerForThisProcessor) {
+  for (const Case &c : cases)
+    checkInt(c, false);
+}
+
+TEST(Kernels, IntegerGeneric) {
+  for (const Case &c : cases)
+    checkInt(c, true);
+}
+
+TEST(Kernels, FloatForThisProcessor) {
+  for (const Case &c : cases)
+    checkFloat(c, false);
+}
+
+TEST(Kernels, FloatGeneric) {
+  for (const Case &c : cases)
+    checkFloat(c, true);
+}
+
+} // namespace
