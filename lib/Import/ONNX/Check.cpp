@@ -342,10 +342,9 @@ Error quench::checkNodes(LoadedModel &model) {
   return unsupported(model, bad);
 }
 
+/// Checks a tensor; reads it in if it is small and in a file.
 static Error loadSmallTensor(::onnx::TensorProto &tensor, ArrayRef<Blob> blobs,
                              ModelFiles &files) {
-  if (tensor.data_location() != ::onnx::TensorProto::EXTERNAL || isBlob(tensor))
-    return Error::success();
   llvm::Expected<TensorData> data = describeTensor(tensor, blobs);
   if (!data)
     return data.takeError();

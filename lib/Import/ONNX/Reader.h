@@ -51,8 +51,8 @@ llvm::Error checkNames(LoadedModel &model);
 /// Checks the types of inputs and outputs; gives unnamed dimensions of inputs
 /// fresh names.
 llvm::Error checkSignature(LoadedModel &model);
-/// Reads small tensors of external data into the model, where inference and
-/// patterns can see them.
+/// Checks all tensors; reads small ones of external data into the model, where
+/// inference and patterns can see them.
 llvm::Error loadSmallTensors(LoadedModel &model, ModelFiles &files);
 /// Compares all nodes with their schemas; collects what is not supported.
 llvm::Error checkNodes(LoadedModel &model);
