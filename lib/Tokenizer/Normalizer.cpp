@@ -96,7 +96,7 @@ void dropCategories(std::string &text, unicode::CategorySet set) {
   llvm::StringRef in = text;
   for (size_t at = 0; at < in.size();) {
     uint32_t code = unicode::decode(in, at);
-    if (!unicode::isIn(code, set))
+    if (!unicode::isInOld(code, set))
       unicode::append(out, code);
   }
   text = std::move(out);
@@ -133,7 +133,7 @@ struct BertNormalizer final : Normalizer {
     using namespace unicode;
     return code == 0 || code == 0xFFFD ||
            (code != '\t' && code != '\n' && code != '\r' &&
-            isIn(code, bit(Cc) | bit(Cf) | bit(Co)));
+            isInOld(code, bit(Cc) | bit(Cf) | bit(Co)));
   }
 
   void apply(std::string &text, bool &) const override {

@@ -251,7 +251,7 @@ bool isNumber(uint32_t code) { return unicode::isIn(code, unicode::numbers); }
 bool isPunctuation(uint32_t code) {
   if (code < 128)
     return code > ' ' && code != 127 && !llvm::isAlnum(char(code));
-  return unicode::isIn(code, unicode::punctuation);
+  return unicode::isInOld(code, unicode::punctuation);
 }
 
 Expected<Behavior> readBehavior(const JsonNode &node) {

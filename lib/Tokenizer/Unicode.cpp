@@ -76,6 +76,18 @@ ByteTable unpackCategories() {
   return table;
 }
 
+ByteTable unpackRecent() {
+  ByteTable table;
+  Unpacker in(RecentRuns);
+  bool inside = false;
+  for (uint32_t code = 0; !in.atEnd(); inside = !inside) {
+    uint32_t count = in.number();
+    table.fill(code, count, inside);
+    code += count;
+  }
+  return table;
+}
+
 ByteTable unpackClasses() {
   ByteTable table;
   Unpacker in(CombiningClasses);
@@ -135,6 +147,11 @@ uint32_t fold(uint32_t code) {
 Category unicode::category(uint32_t code) {
   static const ByteTable table = unpackCategories();
   return code < limit ? Category(table.values[code]) : Cn;
+}
+
+bool unicode::isInOld(uint32_t code, CategorySet set) {
+  static const ByteTable recent = unpackRecent();
+  return isIn(code, set) && !(code < limit && recent.values[code]);
 }
 
 uint8_t unicode::combiningClass(uint32_t code) {

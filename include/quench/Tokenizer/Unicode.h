@@ -48,6 +48,10 @@ inline bool isIn(uint32_t code, CategorySet set) {
   return (set >> category(code)) & 1;
 }
 
+/// The same for tables of Unicode 8: characters that came later are in no set.
+/// The normalizer and the punctuation of BERT use them.
+bool isInOld(uint32_t code, CategorySet set);
+
 /// The property White_Space.
 bool isSpace(uint32_t code);
 
