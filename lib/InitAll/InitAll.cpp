@@ -11,6 +11,7 @@
 #include "mlir/InitAllPasses.h"
 #include "quench/Conversion/QKToGeneric/QKToGeneric.h"
 #include "quench/Conversion/QKToX86/QKToX86.h"
+#include "quench/Dialect/ONNX/IR/ONNX.h"
 #include "quench/Dialect/QK/IR/QK.h"
 #include "quench/Dialect/Quench/IR/Quench.h"
 #include "quench/Kernels/Lowering.h"
@@ -20,7 +21,7 @@ using namespace mlir;
 void quench::registerAllDialects(DialectRegistry &registry) {
   mlir::registerAllDialects(registry);
   mlir::registerAllExtensions(registry);
-  registry.insert<qk::QKDialect, qn::QuenchDialect>();
+  registry.insert<onnx::ONNXDialect, qk::QKDialect, qn::QuenchDialect>();
 }
 
 void quench::registerAllPasses() {
