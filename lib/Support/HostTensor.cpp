@@ -42,9 +42,9 @@ int64_t quench::elementBytes(ElementKind kind) {
 }
 
 StringRef quench::elementName(ElementKind kind) {
-  static const char *const names[] = {"i1",  "i8",   "ui8", "i16",  "ui16",
-                                      "i32", "ui32", "i64", "ui64", "f16",
-                                      "bf16", "f32", "f64"};
+  static const char *const names[] = {"i1",   "i8",   "ui8", "i16",  "ui16",
+                                      "i32",  "ui32", "i64", "ui64", "f16",
+                                      "bf16", "f32",  "f64"};
   return names[static_cast<unsigned>(kind)];
 }
 

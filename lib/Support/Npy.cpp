@@ -30,13 +30,13 @@ static const struct {
   const char *descr;
   ElementKind kind;
 } descrs[] = {
-    {"|b1", ElementKind::I1},  {"|i1", ElementKind::I8},
-    {"|u1", ElementKind::U8},  {"<i2", ElementKind::I16},
-    {"<u2", ElementKind::U16}, {"<i4", ElementKind::I32},
-    {"<u4", ElementKind::U32}, {"<i8", ElementKind::I64},
-    {"<u8", ElementKind::U64}, {"<f2", ElementKind::F16},
+    {"|b1", ElementKind::I1},   {"|i1", ElementKind::I8},
+    {"|u1", ElementKind::U8},   {"<i2", ElementKind::I16},
+    {"<u2", ElementKind::U16},  {"<i4", ElementKind::I32},
+    {"<u4", ElementKind::U32},  {"<i8", ElementKind::I64},
+    {"<u8", ElementKind::U64},  {"<f2", ElementKind::F16},
     {"|V2", ElementKind::BF16}, {"<V2", ElementKind::BF16},
-    {"<f4", ElementKind::F32}, {"<f8", ElementKind::F64},
+    {"<f4", ElementKind::F32},  {"<f8", ElementKind::F64},
 };
 
 namespace {

@@ -1,0 +1,86 @@
+//===- Interpreter.h - Runs quench IR on the host ---------------*- C++ -*-===//
+//
+// Part of the Quench project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// The reference for what IR of whole tensors computes: the quench dialect's
+// tensor form mixed with linalg, tensor, arith, math, index, scf, affine and
+// func. Products are BLAS's. Weight expressions are evaluated when they are
+// first needed; those of quantized weights become the float numbers that their
+// codes stand for.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef QUENCH_INTERPRETER_INTERPRETER_H
+#define QUENCH_INTERPRETER_INTERPRETER_H
+
+#include "mlir/IR/BuiltinOps.h"
+#include "quench/Support/HostTensor.h"
+#include <functional>
+#include <memory>
+#include <string>
+
+namespace quench {
+
+class ModelFiles;
+
+struct InterpreterOptions {
+  /// Where #quench.file sources are; must outlive the interpreter. Null: such
+  /// a source is an error.
+  ModelFiles *files = nullptr;
+  /// Evaluated weights are kept up to so many bytes, the least recently used
+  /// leave first. (Plain f32 weights are read where they are mapped and do not
+  /// count.)
+  int64_t weightCacheBytes = int64_t(4) << 30;
+  /// Called with each executed op and its results (not for weight expressions).
+  std::function<void(mlir::Operation *, llvm::ArrayRef<HostTensor>)> observe;
+};
+
+class Interpreter {
+public:
+  /// Errors: an op that the interpreter does not know (all of them are named).
+  /// The module must outlive the interpreter and must not be changed meanwhile.
+  static llvm::Expected<Interpreter> create(mlir::ModuleOp module,
+                                            InterpreterOptions options);
+  Interpreter(Interpreter &&);
+  Interpreter &operator=(Interpreter &&);
+  ~Interpreter();
+
+  /// Runs the function. Inputs must have the element types and fit the shapes
+  /// of its arguments; named dimensions (`quench.dims` on arguments) must
+  /// agree. Errors name the op and its location. Results of quantized type come
+  /// as f32.
+  llvm::Expected<llvm::SmallVector<HostTensor>>
+  run(llvm::StringRef function, llvm::ArrayRef<HostTensor> inputs);
+
+  /// The numbers of a weight expression (f32), as consumers see them.
+  llvm::Expected<HostTensor> evaluateWeight(mlir::Value value);
+
+  class Engine;
+
+private:
+  explicit Interpreter(std::unique_ptr<Engine> engine);
+  std::unique_ptr<Engine> engine;
+};
+
+/// The greatest difference of any number of the results, relative to the
+/// greatest absolute value of that result in `before`; infinity where exactly
+/// one is NaN. Runs the function `name` of both modules.
+llvm::Expected<double> maxDifference(mlir::ModuleOp before,
+                                     mlir::ModuleOp after,
+                                     llvm::ArrayRef<HostTensor> inputs,
+                                     const InterpreterOptions &options = {},
+                                     llvm::StringRef name = "main");
+
+/// The same between two tensors of equal shape. Error: shapes differ.
+llvm::Expected<double> maxDifference(const HostTensor &a, const HostTensor &b);
+
+/// The type of elements of a tensor or scalar type. Error: one that host
+/// tensors do not have.
+llvm::Expected<ElementKind> elementKindOf(mlir::Type type);
+
+} // namespace quench
+
+#endif // QUENCH_INTERPRETER_INTERPRETER_H
