@@ -24,6 +24,7 @@
 #ifndef QUENCH_DIALECT_ONNX_IR_ONNX_H
 #define QUENCH_DIALECT_ONNX_IR_ONNX_H
 
+#include "mlir/IR/BuiltinTypes.h"
 #include "mlir/IR/ExtensibleDialect.h"
 #include <string>
 #include <utility>
