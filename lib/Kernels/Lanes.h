@@ -34,7 +34,8 @@ public:
   /// Four chains run side by side where the width allows it.
   mlir::Value
   reduce(mlir::Value memref, mlir::Value base, mlir::Value init,
-         llvm::function_ref<mlir::Value(mlir::Value, mlir::Value)> fn) {
+         llvm::function_ref<mlir::Value(mlir::Value, mlir::Value)> fn,
+         mlir::Value fill = {}) {
     int64_t chains = width >= 64 ? 4 : 1, step = 16 * chains;
     Emitter::Values sums(chains, init);
     if (width >= 16)
@@ -49,7 +50,7 @@ public:
           });
     for (int64_t at = width / step * step, c = 0; at < width; at += 16, ++c) {
       mlir::Value m = width - at < 16 ? mask(width - at) : mlir::Value();
-      sums[c] = fn(load(memref, e.add(base, at), m), sums[c]);
+      sums[c] = fn(load(memref, e.add(base, at), m, fill), sums[c]);
     }
     mlir::Value total = sums[0];
     for (int64_t c = 1; c != chains; ++c)
@@ -57,7 +58,8 @@ public:
     return total;
   }
 
-  mlir::Value load(mlir::Value memref, mlir::Value at, mlir::Value mask) {
+  mlir::Value load(mlir::Value memref, mlir::Value at, mlir::Value mask,
+                   mlir::Value fill = {}) {
     if (!mask)
       return e.loadVector(memref, at, e.floats);
     return mlir::vector::MaskedLoadOp::create(e.b, e.loc, e.floats, memref, at,

@@ -36,9 +36,10 @@ func::FuncOp quench::getOrCreateNorm(ModuleOp module, const NormSpec &spec) {
   e.loop(lo, hi, 1, [&](Value row) {
     Value base = e.mul(row, spec.width);
     // Sum over the row of fn(values), lane by lane.
-    auto sum = [&](llvm::function_ref<Value(Value value, Value sum)> fn) {
+    auto sum = [&](llvm::function_ref<Value(Value value, Value sum)> fn,
+                   Value fill = {}) {
       Value zero = e.splatFloat(0);
-      Value total = lanes.reduce(x, base, zero, fn);
+      Value total = lanes.reduce(x, base, zero, fn, fill);
       return lanes.addAcross(total);
     };
     auto broadcast = [&](Value scalar) {
@@ -55,19 +56,12 @@ func::FuncOp quench::getOrCreateNorm(ModuleOp module, const NormSpec &spec) {
     auto centered = [&](Value v) -> Value {
       return mean ? arith::SubFOp::create(b, e.loc, v, mean).getResult() : v;
     };
-    Value square = sum([&](Value v, Value s) {
-      Value c = centered(v);
-      return e.fma(c, c, s);
-    });
-    if (!spec.rms && lanes.tail()) {
-      // The padding lanes of the tail were counted as (0 - mean)^2: take them
-      // out.
-      Value m = vector::ExtractOp::create(b, e.loc, mean, ArrayRef<int64_t>{0});
-      Value extra = arith::MulFOp::create(
-          b, e.loc, arith::MulFOp::create(b, e.loc, m, m),
-          e.scalarFloat(static_cast<float>(16 - lanes.tail())));
-      square = arith::SubFOp::create(b, e.loc, square, extra);
-    }
+    Value square = sum(
+        [&](Value v, Value s) {
+          Value c = centered(v);
+          return e.fma(c, c, s);
+        },
+        mean);
     Value variance = arith::AddFOp::create(b, e.loc, div(square),
                                            e.scalarFloat(spec.epsilon));
     Value root = math::SqrtOp::create(b, e.loc, variance);

@@ -18,6 +18,7 @@
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/BuiltinOps.h"
 #include "quench/Quantization/Format.h"
+#include "quench/Quantization/Map.h"
 
 namespace quench {
 
@@ -54,6 +55,10 @@ struct LookupSpec {
 };
 mlir::func::FuncOp getOrCreateLookup(mlir::ModuleOp module,
                                      const LookupSpec &spec);
+
+/// transform(x : f, y : f, lo : i, hi : i): items are rows of map.in() numbers; y = x M by the map's fast steps. Maps of equal
+/// names must be equal; in() and out() are equal.
+mlir::func::FuncOp getOrCreateTransform(mlir::ModuleOp module, llvm::StringRef name, const Map &map);
 
 /// Positions of a key tile, and of a key block of attention. Blocks begin at
 /// absolute positions, so that a query's result does not depend on how a

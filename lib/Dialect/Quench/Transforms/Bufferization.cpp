@@ -120,8 +120,8 @@ bufferOperands(Operation *op, RewriterBase &rewriter,
   return operands;
 }
 
-template <typename OpTy>
-struct ReadOnly : BufferizableOpInterface::ExternalModel<ReadOnly<OpTy>, OpTy> {
+template <typename Model, typename OpTy>
+struct ReadOnly : BufferizableOpInterface::ExternalModel<Model, OpTy> {
   bool bufferizesToMemoryRead(Operation *, OpOperand &,
                               const AnalysisState &) const {
     return true;
@@ -138,7 +138,7 @@ struct ReadOnly : BufferizableOpInterface::ExternalModel<ReadOnly<OpTy>, OpTy> {
 };
 
 /// Rebuilds an op with one result as its buffer form.
-template <typename OpTy> struct LayerModel : ReadOnly<OpTy> {
+template <typename OpTy> struct LayerModel : ReadOnly<LayerModel<OpTy>, OpTy> {
   LogicalResult bufferize(Operation *op, RewriterBase &rewriter,
                           const BufferizationOptions &options,
                           BufferizationState &state) const {
@@ -164,7 +164,7 @@ template <typename OpTy> struct LayerModel : ReadOnly<OpTy> {
   }
 };
 
-struct StageModel : ReadOnly<StageOp> {
+struct StageModel : ReadOnly<StageModel, StageOp> {
   LogicalResult bufferize(Operation *op, RewriterBase &rewriter,
                           const BufferizationOptions &options,
                           BufferizationState &state) const {
@@ -202,7 +202,7 @@ struct StageModel : ReadOnly<StageOp> {
 };
 
 /// An op without results that reads tensors (append).
-struct AppendModel : ReadOnly<AppendOp> {
+struct AppendModel : ReadOnly<AppendModel, AppendOp> {
   LogicalResult bufferize(Operation *op, RewriterBase &rewriter,
                           const BufferizationOptions &options,
                           BufferizationState &state) const {

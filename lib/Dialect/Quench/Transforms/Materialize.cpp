@@ -9,6 +9,7 @@
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/IR/IRMapping.h"
+#include "quench/Kernels/Contract.h"
 #include "quench/Quantization/Packing.h"
 #include <atomic>
 #include <cmath>
@@ -308,12 +309,28 @@ LogicalResult Materializer::convert(LinearOp op) {
   auto dynamic = [&](Type element) {
     return RankedTensorType::get({ShapedType::kDynamic}, element);
   };
-  auto stage = StageOp::create(
-      builder, loc,
-      TypeRange{dynamic(integer ? Type(builder.getI8Type()) : f32),
-                dynamic(f32),
-                dynamic(integer ? Type(builder.getI32Type()) : f32)},
-      rows, ValueRange{}, format, integer, tiled);
+  // Where rows are read as they are, there is nothing to stage.
+  StageSpec spec;
+  spec.format = weight->format;
+  spec.k = k;
+  spec.integer = integer;
+  spec.tiled = tiled;
+  Value codes, scales, sums;
+  if (spec.isNoop()) {
+    SmallVector<ReassociationIndices> all = {{0, 1}};
+    codes = scales = sums =
+        tensor::CollapseShapeOp::create(builder, loc, rows, all);
+  } else {
+    auto stage = StageOp::create(
+        builder, loc,
+        TypeRange{dynamic(integer ? Type(builder.getI32Type()) : f32),
+                  dynamic(f32),
+                  dynamic(integer ? Type(builder.getI32Type()) : f32)},
+        rows, ValueRange{}, format, integer, tiled);
+    codes = stage.getCodes();
+    scales = stage.getScales();
+    sums = stage.getSums();
+  }
   Value stream = packedValue(
       builder, loc, weight->section,
       RankedTensorType::get({weight->section.getBytes()}, builder.getI8Type()));
@@ -322,11 +339,10 @@ LogicalResult Materializer::convert(LinearOp op) {
     size = tensor::DimOp::create(builder, loc, rows, 0);
   else
     size = arith::ConstantIndexOp::create(builder, loc, m);
-  Value y =
-      ContractOp::create(builder, loc, RankedTensorType::get({m, n}, f32),
-                         stage.getCodes(), stage.getScales(), stage.getSums(),
-                         stream, size, Value(), format, n, k, integer, tiled)
-          .getResult();
+  Value y = ContractOp::create(builder, loc, RankedTensorType::get({m, n}, f32),
+                               codes, scales, sums, stream, size, Value(),
+                               format, n, k, integer, tiled)
+                .getResult();
   y = restoreRows(builder, loc, y, x, cast<RankedTensorType>(op.getType()));
   if (op.getBias())
     y = addBias(builder, loc, y, op.getBias());
