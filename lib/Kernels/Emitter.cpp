@@ -6,6 +6,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "Emitter.h"
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
@@ -111,6 +112,14 @@ Emitter::Values Emitter::loop(Value lo, Value hi, int64_t step,
         Values next = body(iv, values);
         scf::YieldOp::create(b, loc, next);
       });
+  if (keepRolled) {
+    auto unroll = LLVM::LoopUnrollAttr::get(
+        b.getContext(), b.getBoolAttr(true), {}, {}, {}, {}, {}, {});
+    op->setAttr("loop_annotation",
+                LLVM::LoopAnnotationAttr::get(b.getContext(), {}, {}, {},
+                                              unroll, {}, {}, {}, {}, {}, {},
+                                              {}, {}, {}, {}, {}));
+  }
   return Values(op.getResults());
 }
 
@@ -147,7 +156,8 @@ func::FuncOp quench::makeKernel(ModuleOp module, StringRef name,
   }
   made = true;
   module.getContext()
-      ->loadDialect<arith::ArithDialect, func::FuncDialect, math::MathDialect,
+      ->loadDialect<arith::ArithDialect, func::FuncDialect,
+                    LLVM::LLVMDialect, math::MathDialect,
                     memref::MemRefDialect, scf::SCFDialect,
                     vector::VectorDialect, qk::QKDialect>();
   OpBuilder b(module.getContext());

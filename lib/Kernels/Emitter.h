@@ -61,6 +61,10 @@ public:
   mlir::Value mulFloat(mlir::Value a, mlir::Value c);
   mlir::Value fma(mlir::Value a, mlir::Value c, mlir::Value d);
 
+  /// Loops made while this is set are not unrolled by LLVM: a long run of loads
+  /// is scheduled out of order, and then lines are not fetched ahead in order.
+  bool keepRolled = false;
+
   using Body = llvm::function_ref<Values(mlir::Value, mlir::ValueRange)>;
   /// scf.for lo..hi by step; the body returns the next iteration's values.
   Values loop(mlir::Value lo, mlir::Value hi, int64_t step,

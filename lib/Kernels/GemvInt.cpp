@@ -53,8 +53,10 @@ public:
     Value sx = e.load(scale, e.index(0));
     sx = e.broadcast(e.mulFloat(sx, e.scalarFloat(s.format.unit())), e.floats);
     e.loop(lo, hi, 1, [&](Value pass) {
+      e.keepRolled = true;
       Value base = e.add(wOffset, e.mul(pass, s.stream.passBytes));
       Emitter::Values rows = s.grouped ? groupScaled(base) : rowScaled(base);
+      e.keepRolled = false;
       Value row = e.mul(pass, kPassRows);
       for (int64_t h = 0; h < kPassBlocks; ++h) {
         Value v = e.mulFloat(rows[h], sx);
