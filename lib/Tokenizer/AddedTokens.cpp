@@ -163,8 +163,8 @@ void AddedTokens::split(Piece piece, const WordFinder &finder,
     if (token.singleWord && isWithinWord(text, first, last))
       continue;
     if (token.stripLeft)
-      first = std::max(
-          done, first - unicode::trailingSpace(text.take_front(first)));
+      first = std::max(done,
+                       first - unicode::trailingSpace(text.take_front(first)));
     if (token.stripRight)
       last += unicode::leadingSpace(text.substr(last));
     pushText(first);

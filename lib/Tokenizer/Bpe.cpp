@@ -90,8 +90,7 @@ Error Bpe::readMerge(const JsonNode &node, StringRef left, StringRef right,
     return rightId.takeError();
   if (right.size() < prefix.size())
     return node.fail("'" + right + "' lacks the prefix '" + prefix + "'");
-  Expected<int32_t> id =
-      find((left + right.drop_front(prefix.size())).str());
+  Expected<int32_t> id = find((left + right.drop_front(prefix.size())).str());
   if (!id)
     return id.takeError();
   merges[{*leftId, *rightId}] = {rank, *id};

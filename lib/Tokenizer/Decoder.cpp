@@ -60,8 +60,7 @@ class ByteLevelStage final : public TokenStage {
     }
     pending += known ? bytes : token;
     size_t open = unicode::incompleteTail(pending);
-    std::string complete =
-        unicode::repair(StringRef(pending).drop_back(open));
+    std::string complete = unicode::repair(StringRef(pending).drop_back(open));
     pending.erase(0, pending.size() - open);
     give(std::move(complete), false, out);
   }
@@ -249,10 +248,9 @@ private:
       token.insert(0, " ");
     isFirst = false;
     static const std::pair<StringRef, StringRef> changes[] = {
-        {" .", "."},      {" ?", "?"},     {" !", "!"},
-        {" ,", ","},      {" ' ", "'"},    {" n't", "n't"},
-        {" 'm", "'m"},    {" do not", " don't"}, {" 's", "'s"},
-        {" 've", "'ve"},  {" 're", "'re"}};
+        {" .", "."},   {" ?", "?"},     {" !", "!"},    {" ,", ","},
+        {" ' ", "'"},  {" n't", "n't"}, {" 'm", "'m"},  {" do not", " don't"},
+        {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
     if (cleanUp)
       for (auto [from, to] : changes)
         token = replaceAll(token, from, to);

@@ -170,13 +170,48 @@ static bool isTooDeep(StringRef text) {
   return false;
 }
 
+/// The number of an escape such as \u00e9 at `at`; none if there is no escape.
+static std::optional<uint32_t> escapedUnit(StringRef text, size_t at) {
+  StringRef digits = text.substr(at);
+  uint32_t unit;
+  if (!digits.consume_front("\\u") || digits.size() < 4 ||
+      digits.take_front(4).getAsInteger(16, unit))
+    return std::nullopt;
+  return unit;
+}
+
+/// Writes escaped pairs of surrogates as UTF-8: the parser of LLVM 22 takes
+/// those beyond U+1FFFF for other characters.
+static std::string withoutPairs(StringRef text) {
+  std::string out;
+  out.reserve(text.size());
+  for (size_t at = 0; at < text.size();) {
+    if (text[at] != '\\') {
+      out += text[at++];
+      continue;
+    }
+    std::optional<uint32_t> high = escapedUnit(text, at);
+    std::optional<uint32_t> low = escapedUnit(text, at + 6);
+    if (high && low && *high >> 10 == 0xD800 >> 10 &&
+        *low >> 10 == 0xDC00 >> 10) {
+      unicode::append(out, 0x10000 + ((*high & 0x3FF) << 10) + (*low & 0x3FF));
+      at += 12;
+      continue;
+    }
+    out += text.substr(at, 2);
+    at += 2;
+  }
+  return out;
+}
+
 Expected<llvm::json::Value> quench::parseJson(StringRef text, StringRef name) {
   if (isTooDeep(text))
     return llvm::createStringError(name +
                                    ": JSON nested more than 200 levels deep");
-  Expected<llvm::json::Value> value = llvm::json::parse(text);
+  Expected<llvm::json::Value> value =
+      llvm::json::parse(text.contains("\\u") ? withoutPairs(text) : text.str());
   if (!value)
-    return llvm::createStringError(name + ": not valid JSON: " +
-                                   llvm::toString(value.takeError()));
+    return llvm::createStringError(
+        name + ": not valid JSON: " + llvm::toString(value.takeError()));
   return value;
 }

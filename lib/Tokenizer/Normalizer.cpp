@@ -189,8 +189,7 @@ Expected<std::unique_ptr<Normalizer>> createBert(const JsonNode &node) {
   auto bert = std::make_unique<BertNormalizer>();
   if (Error error = node.read("clean_text", bert->cleanText))
     return std::move(error);
-  if (Error error =
-          node.read("handle_chinese_chars", bert->chineseCharacters))
+  if (Error error = node.read("handle_chinese_chars", bert->chineseCharacters))
     return std::move(error);
   if (Error error = node.read("lowercase", bert->lowercase))
     return std::move(error);

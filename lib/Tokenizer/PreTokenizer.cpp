@@ -49,8 +49,8 @@ std::vector<Part> partsOfRegex(const Regex &regex, StringRef text) {
 }
 
 /// Each character that `matches` is a match of its own.
-std::vector<Part> partsOfCharacters(StringRef text,
-                                    llvm::function_ref<bool(uint32_t)> matches) {
+std::vector<Part>
+partsOfCharacters(StringRef text, llvm::function_ref<bool(uint32_t)> matches) {
   std::vector<Part> parts;
   size_t last = 0;
   for (size_t at = 0; at < text.size();) {
@@ -356,8 +356,8 @@ Expected<std::unique_ptr<PreTokenizer>> PreTokenizer::create(JsonNode node) {
                                             Behavior::Removed);
   if (type == "BertPreTokenizer") {
     auto sequence = std::make_unique<PreTokenizerSequence>();
-    sequence->add(std::make_unique<CharacterSplit>(unicode::isSpace,
-                                                   Behavior::Removed));
+    sequence->add(
+        std::make_unique<CharacterSplit>(unicode::isSpace, Behavior::Removed));
     sequence->add(
         std::make_unique<CharacterSplit>(isPunctuation, Behavior::Isolated));
     return std::move(sequence);

@@ -328,7 +328,7 @@ private:
     if (c == 'x' || c == 'u') {
       ++at;
       bool braces = c == 'x' && take("{");
-      Expected<uint32_t> number = c == 'u'   ? hexCode(4, 4)
+      Expected<uint32_t> number = c == 'u' ? hexCode(4, 4)
                                   : braces ? hexCode(1, 8)
                                            : hexCode(1, 2);
       if (!number) {

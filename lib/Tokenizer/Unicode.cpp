@@ -303,9 +303,9 @@ size_t unicode::incompleteTail(llvm::StringRef text) {
     unsigned follow;
     uint8_t low, high;
     classifyLead(tail[0], follow, low, high);
-    bool open = follow >= length &&
-                (length < 2 || (uint8_t(tail[1]) >= low &&
-                                uint8_t(tail[1]) <= high));
+    bool open =
+        follow >= length &&
+        (length < 2 || (uint8_t(tail[1]) >= low && uint8_t(tail[1]) <= high));
     return open ? length : 0;
   }
   return 0;
@@ -314,8 +314,7 @@ size_t unicode::incompleteTail(llvm::StringRef text) {
 bool unicode::isValid(llvm::StringRef text) {
   for (size_t at = 0; at < text.size();) {
     size_t start = at;
-    if (decode(text, at) == 0xFFFD &&
-        text.slice(start, at) != "\xEF\xBF\xBD")
+    if (decode(text, at) == 0xFFFD && text.slice(start, at) != "\xEF\xBF\xBD")
       return false;
   }
   return true;

@@ -62,8 +62,8 @@ void reorder(std::vector<uint32_t> &codes) {
 
 /// The character two characters compose to, or 0.
 uint32_t composePair(uint32_t first, uint32_t second) {
-  if (first >= firstLead && first < firstLead + leads &&
-      second >= firstVowel && second < firstVowel + vowels)
+  if (first >= firstLead && first < firstLead + leads && second >= firstVowel &&
+      second < firstVowel + vowels)
     return firstSyllable +
            ((first - firstLead) * vowels + second - firstVowel) * tails;
   if (first >= firstSyllable && first < firstSyllable + syllables &&

@@ -24,19 +24,46 @@ namespace unicode {
 
 /// The general categories, in the order of the tables.
 enum Category : uint8_t {
-  Cn, Cc, Cf, Co, Cs, Ll, Lm, Lo, Lt, Lu, Mc, Me, Mn, Nd, Nl,
-  No, Pc, Pd, Pe, Pf, Pi, Po, Ps, Sc, Sk, Sm, So, Zl, Zp, Zs
+  Cn,
+  Cc,
+  Cf,
+  Co,
+  Cs,
+  Ll,
+  Lm,
+  Lo,
+  Lt,
+  Lu,
+  Mc,
+  Me,
+  Mn,
+  Nd,
+  Nl,
+  No,
+  Pc,
+  Pd,
+  Pe,
+  Pf,
+  Pi,
+  Po,
+  Ps,
+  Sc,
+  Sk,
+  Sm,
+  So,
+  Zl,
+  Zp,
+  Zs
 };
 
 /// Sets of categories, one bit each.
 using CategorySet = uint32_t;
 constexpr CategorySet bit(Category category) { return 1u << category; }
-constexpr CategorySet letters =
-    bit(Ll) | bit(Lm) | bit(Lo) | bit(Lt) | bit(Lu);
+constexpr CategorySet letters = bit(Ll) | bit(Lm) | bit(Lo) | bit(Lt) | bit(Lu);
 constexpr CategorySet marks = bit(Mc) | bit(Me) | bit(Mn);
 constexpr CategorySet numbers = bit(Nd) | bit(Nl) | bit(No);
-constexpr CategorySet punctuation = bit(Pc) | bit(Pd) | bit(Pe) | bit(Pf) |
-                                    bit(Pi) | bit(Po) | bit(Ps);
+constexpr CategorySet punctuation =
+    bit(Pc) | bit(Pd) | bit(Pe) | bit(Pf) | bit(Pi) | bit(Po) | bit(Ps);
 constexpr CategorySet symbols = bit(Sc) | bit(Sk) | bit(Sm) | bit(So);
 constexpr CategorySet separators = bit(Zl) | bit(Zp) | bit(Zs);
 constexpr CategorySet others = bit(Cn) | bit(Cc) | bit(Cf) | bit(Co) | bit(Cs);
