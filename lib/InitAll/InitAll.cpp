@@ -9,6 +9,7 @@
 #include "mlir/InitAllDialects.h"
 #include "mlir/InitAllExtensions.h"
 #include "mlir/InitAllPasses.h"
+#include "quench/Conversion/ONNXToQuench/ONNXToQuench.h"
 #include "quench/Conversion/QKToGeneric/QKToGeneric.h"
 #include "quench/Conversion/QKToX86/QKToX86.h"
 #include "quench/Dialect/ONNX/IR/ONNX.h"
@@ -26,6 +27,7 @@ void quench::registerAllDialects(DialectRegistry &registry) {
 
 void quench::registerAllPasses() {
   mlir::registerAllPasses();
+  registerONNXToQuenchPasses();
   registerConvertQKToGenericPass();
   registerConvertQKToX86Pass();
   registerKernelPasses();
