@@ -13,9 +13,7 @@
 #include "Reader.h"
 #include "onnx/checker.h"
 #include "onnx/defs/parser.h"
-#include "onnx/defs/schema.h"
 #include "onnx/inliner/inliner.h"
-#include "onnx/shape_inference/implementation.h"
 #include "quench/Dialect/ONNX/IR/Schema.h"
 #include "llvm/ADT/DenseMap.h"
 #include "llvm/ADT/StringMap.h"
@@ -95,38 +93,6 @@ static Error inlineFunctions(::onnx::ModelProto &model) {
   return Error::success();
 }
 
-static Error infer(::onnx::ModelProto &model) {
-  ::onnx::ShapeInferenceOptions options(/*check_type=*/true,
-                                        /*strict_mode=*/1,
-                                        /*data_prop=*/true);
-  ::onnx::shape_inference::DataValueMap values;
-  try {
-    ::onnx::shape_inference::InferShapes(
-        model, ::onnx::OpSchemaRegistry::Instance(), options, &values);
-  } catch (const std::exception &error) {
-    return modelError("the shapes of the model's values contradict each other "
-                      "or cannot be inferred: " +
-                      StringRef(error.what()).trim());
-  }
-  return Error::success();
-}
-
-/// Infers types and shapes. What the file says about values between nodes is
-/// used where it fits and dropped where it does not.
-static Error inferShapes(::onnx::ModelProto &model) {
-  ::onnx::ModelProto first = model;
-  Error error = infer(first);
-  if (!error) {
-    model.Swap(&first);
-    return Error::success();
-  }
-  if (model.graph().value_info_size() == 0)
-    return error;
-  llvm::consumeError(std::move(error));
-  model.mutable_graph()->clear_value_info();
-  return infer(model);
-}
-
 Expected<std::unique_ptr<LoadedModel>>
 quench::readModel(ArrayRef<char> bytes, ModelFiles &files, uint64_t threshold) {
   onnx::registerSchemas();
@@ -154,7 +120,7 @@ quench::readModel(ArrayRef<char> bytes, ModelFiles &files, uint64_t threshold) {
       return std::move(error);
   if (Error error = loadSmallTensors(*model, files))
     return std::move(error);
-  if (Error error = inferShapes(model->proto))
+  if (Error error = inferShapes(*model))
     return std::move(error);
   if (Error error = checkTypes(*model))
     return std::move(error);

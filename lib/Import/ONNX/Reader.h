@@ -56,6 +56,9 @@ llvm::Error checkSignature(LoadedModel &model);
 llvm::Error loadSmallTensors(LoadedModel &model, ModelFiles &files);
 /// Compares all nodes with their schemas; collects what is not supported.
 llvm::Error checkNodes(LoadedModel &model);
+/// Infers types and shapes (Inference.cpp). What the file says about values
+/// between nodes is used where it fits and dropped where it does not.
+llvm::Error inferShapes(LoadedModel &model);
 /// After inference: every value has an element type.
 llvm::Error checkTypes(LoadedModel &model);
 

@@ -1,0 +1,138 @@
+//===- Inference.cpp - Types and shapes of a model's values ---------------===//
+//
+// Part of the Quench project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// ONNX's library infers; the schemas it uses are wrapped here, so that a
+// hostile model cannot make it build lists as long as a tensor's declared
+// dimension.
+//
+// Compiled with exceptions: ONNX's library reports by throwing. Everything is
+// caught here.
+//
+//===----------------------------------------------------------------------===//
+
+#include "Reader.h"
+#include "onnx/defs/schema.h"
+#include "onnx/shape_inference/implementation.h"
+#include <exception>
+#include <map>
+#include <mutex>
+
+using namespace quench;
+using llvm::Error;
+using llvm::StringRef;
+using ::onnx::DataPropagationContext;
+using ::onnx::InferenceError;
+using ::onnx::OpSchema;
+
+/// Values of vectors longer than this are not followed: no shape is so long.
+static constexpr int64_t kMaxShapeValues = 1024;
+
+/// Whether a value may stand for a shape or a part of one.
+static bool canBeShape(const ::onnx::TypeProto *type) {
+  if (!type || !type->has_tensor_type() || !type->tensor_type().has_shape())
+    return true; // the library does not expand it
+  const auto &shape = type->tensor_type().shape();
+  return shape.dim_size() != 1 || !shape.dim(0).has_dim_value() ||
+         shape.dim(0).dim_value() <= kMaxShapeValues;
+}
+
+/// Throws if an attribute is so far out of range that the library's inference
+/// would index or allocate by it unchecked.
+static void checkAttributes(::onnx::InferenceContext &context) {
+  static constexpr struct {
+    const char *name;
+    int64_t least, most;
+  } kRanges[] = {
+      {"axis", -64, 64}, {"batch_dims", 0, 64}, {"num_outputs", 1, 4096}};
+  for (const auto &range : kRanges) {
+    const ::onnx::AttributeProto *attribute = context.getAttribute(range.name);
+    if (attribute &&
+        (attribute->i() < range.least || attribute->i() > range.most))
+      fail_shape_inference("attribute '", range.name, "' is ", attribute->i(),
+                           ", which is out of range");
+  }
+}
+
+namespace {
+/// ONNX's schemas with guards around their functions. Schemas live as long as
+/// the process, as the registry's own do.
+class GuardedRegistry : public ::onnx::ISchemaRegistry {
+public:
+  const OpSchema *GetSchema(const std::string &key, int maxInclusiveVersion,
+                            const std::string &domain) const override {
+    const OpSchema *schema = ::onnx::OpSchemaRegistry::Instance()->GetSchema(
+        key, maxInclusiveVersion, domain);
+    if (!schema)
+      return schema;
+    std::lock_guard<std::mutex> guard(lock);
+    auto it = guarded.find(schema);
+    if (it == guarded.end())
+      it = guarded.emplace(schema, wrap(*schema)).first;
+    return &it->second;
+  }
+
+private:
+  static OpSchema wrap(const OpSchema &schema) {
+    OpSchema copy = schema;
+    if (schema.has_type_and_shape_inference_function()) {
+      auto infer = schema.GetTypeAndShapeInferenceFunction();
+      copy.TypeAndShapeInferenceFunction(
+          [infer](::onnx::InferenceContext &context) {
+            checkAttributes(context);
+            infer(context);
+          });
+    }
+    if (schema.has_data_propagation_function()) {
+      auto propagate = schema.GetDataPropagationFunction();
+      copy.PartialDataPropagationFunction(
+          [propagate](DataPropagationContext &context) {
+            for (size_t i = 0, e = context.getNumInputs(); i < e; ++i)
+              if (!canBeShape(context.getInputType(i)))
+                return;
+            for (size_t i = 0, e = context.getNumOutputs(); i < e; ++i)
+              if (!canBeShape(context.getOutputType(i)))
+                return;
+            propagate(context);
+          });
+    }
+    return copy;
+  }
+
+  mutable std::mutex lock;
+  mutable std::map<const OpSchema *, OpSchema> guarded;
+};
+} // namespace
+
+static Error infer(::onnx::ModelProto &model) {
+  static const GuardedRegistry registry;
+  ::onnx::ShapeInferenceOptions options(/*check_type=*/true,
+                                        /*strict_mode=*/1,
+                                        /*data_prop=*/true);
+  ::onnx::shape_inference::DataValueMap values;
+  try {
+    ::onnx::shape_inference::InferShapes(model, &registry, options, &values);
+  } catch (const std::exception &error) {
+    return modelError("the types and shapes of the model's values contradict "
+                      "each other or cannot be inferred: " +
+                      StringRef(error.what()).trim());
+  }
+  return Error::success();
+}
+
+Error quench::inferShapes(LoadedModel &model) {
+  ::onnx::ModelProto first = model.proto;
+  Error error = infer(first);
+  if (!error) {
+    model.proto.Swap(&first);
+    return Error::success();
+  }
+  if (model.proto.graph().value_info_size() == 0)
+    return error;
+  llvm::consumeError(std::move(error));
+  model.proto.mutable_graph()->clear_value_info();
+  return infer(model.proto);
+}
