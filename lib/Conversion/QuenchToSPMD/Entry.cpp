@@ -75,35 +75,6 @@ public:
   Type pointer, i64;
 };
 
-/// "past + 2*sequence + 1" in the symbols' values.
-FailureOr<Value> evaluate(EntryBuilder &e, StringRef text,
-                          ArrayRef<std::string> symbols, ArrayRef<Value> values,
-                          func::FuncOp function) {
-  Value sum = e.constant(0);
-  SmallVector<StringRef> terms;
-  text.split(terms, '+');
-  for (StringRef term : terms) {
-    Value product = e.constant(1);
-    SmallVector<StringRef> factors;
-    term.split(factors, '*');
-    for (StringRef factor : factors) {
-      factor = factor.trim();
-      int64_t number;
-      if (!factor.getAsInteger(10, number)) {
-        product = e.mul(product, e.constant(number));
-        continue;
-      }
-      auto it = llvm::find(symbols, factor);
-      if (it == symbols.end())
-        return function.emitError("the dimension '")
-               << text << "' names '" << factor << "', which no input has";
-      product = e.mul(product, values[it - symbols.begin()]);
-    }
-    sum = e.add(sum, product);
-  }
-  return sum;
-}
-
 } // namespace
 
 LogicalResult quench::makeEntry(ModuleOp module, func::FuncOp function,
@@ -140,55 +111,33 @@ LogicalResult quench::makeEntry(ModuleOp module, func::FuncOp function,
   unsigned first = arguments.size();
   int64_t nextInput = 0, nextOutput = 0;
   Value stateAt = e.constant(0);
-  // The capacity in whole key blocks.
-  Value capacity;
-  if (auto it = llvm::find(symbols, "capacity"); it != symbols.end()) {
-    Value c = values[it - symbols.begin()];
-    c = arith::DivUIOp::create(b, loc, e.add(c, e.constant(kKeyBlock - 1)),
-                               e.constant(kKeyBlock));
-    capacity = e.mul(c, e.constant(kKeyBlock));
-  }
+  // Key blocks of the state.
+  Value blocks;
+  if (auto it = llvm::find(symbols, "capacity"); it != symbols.end())
+    blocks = arith::DivUIOp::create(
+        b, loc, e.add(values[it - symbols.begin()], e.constant(kKeyBlock - 1)),
+        e.constant(kKeyBlock));
   for (unsigned i = first; i != function.getNumArguments(); ++i) {
     auto type = dyn_cast<MemRefType>(function.getArgument(i).getType());
     if (!type)
       return function.emitError("argument ")
              << i << " is no buffer: " << function.getArgument(i).getType();
-    SmallVector<Value> sizes;
-    if (function.getArgAttr(i, "quench.state")) {
-      bool keys = function.getArgAttr(i, "quench.keys") != nullptr;
-      if (!capacity)
-        return function.emitError("a cache needs the symbol 'capacity'");
-      Value total = e.constant(4);
-      for (int64_t size : type.getShape()) {
-        Value s = !ShapedType::isDynamic(size) ? e.constant(size) : capacity;
-        if (ShapedType::isDynamic(size) && keys)
-          s = arith::DivUIOp::create(b, loc, s, e.constant(kKeyTile));
-        sizes.push_back(s);
-        total = e.mul(total, s);
-      }
-      arguments.push_back(e.memref(type, e.offset(state, stateAt), sizes));
-      stateAt = e.add(stateAt, total);
+    if (type.getRank() != 1)
+      return function.emitError("argument ") << i << " is not flat: " << type;
+    // Only the pointer crosses the call.
+    Value size = huge;
+    if (!type.isDynamicDim(0))
+      size = e.constant(type.getDimSize(0));
+    if (auto bytes =
+            function.getArgAttrOfType<IntegerAttr>(i, "quench.state_bytes")) {
+      arguments.push_back(e.memref(type, e.offset(state, stateAt), size));
+      stateAt = e.add(stateAt, e.mul(blocks, e.constant(bytes.getInt())));
       continue;
-    }
-    auto dims = function.getArgAttrOfType<ArrayAttr>(i, "quench.dims");
-    for (auto [d, size] : llvm::enumerate(type.getShape())) {
-      if (!ShapedType::isDynamic(size)) {
-        sizes.push_back(e.constant(size));
-        continue;
-      }
-      if (!dims || d >= dims.size())
-        return function.emitError("argument ")
-               << i << " has a dimension without a name";
-      FailureOr<Value> v = evaluate(e, cast<StringAttr>(dims[d]).getValue(),
-                                    symbols, values, function);
-      if (failed(v))
-        return failure();
-      sizes.push_back(*v);
     }
     bool isOutput = function.getArgAttr(i, "quench.output") != nullptr;
     Value data = isOutput ? e.load(pointer, outputs, nextOutput++)
                           : e.load(pointer, inputs, nextInput++);
-    arguments.push_back(e.memref(type, data, sizes));
+    arguments.push_back(e.memref(type, data, size));
   }
   func::CallOp::create(b, loc, function, arguments);
   func::ReturnOp::create(b, loc);
@@ -228,17 +177,9 @@ void quench::makeStateSize(ModuleOp module, func::FuncOp function,
                              e.constant(kKeyBlock));
   // Bytes of all caches for one key block of positions.
   int64_t bytes = 0;
-  for (unsigned i = 0; i != function.getNumArguments(); ++i) {
-    if (!function.getArgAttr(i, "quench.state"))
-      continue;
-    int64_t n = 4 * kKeyBlock;
-    for (int64_t d :
-         cast<ShapedType>(function.getArgument(i).getType()).getShape())
-      if (!ShapedType::isDynamic(d))
-        n *= d;
-    if (function.getArgAttr(i, "quench.keys"))
-      n /= kKeyTile;
-    bytes += n;
-  }
+  for (unsigned i = 0; i != function.getNumArguments(); ++i)
+    if (auto n =
+            function.getArgAttrOfType<IntegerAttr>(i, "quench.state_bytes"))
+      bytes += n.getInt();
   func::ReturnOp::create(b, loc, e.mul(blocks, e.constant(bytes)));
 }

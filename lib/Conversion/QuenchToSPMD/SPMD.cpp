@@ -409,32 +409,8 @@ LogicalResult FunctionLowering::makeSizeFunction() {
   for (size_t i = 0; i != symbols.size(); ++i)
     mapping.map(arg(FirstSymbol + i), block->getArgument(i));
   for (Operation *op = &function.getBody().front().front(); op != entryEnd;
-       op = op->getNextNode()) {
-    auto dim = dyn_cast<memref::DimOp>(op);
-    if (!dim) {
-      b.clone(*op, mapping);
-      continue;
-    }
-    // A dimension of an input by its name.
-    auto source = dyn_cast<BlockArgument>(dim.getSource());
-    std::optional<int64_t> i = dim.getConstantIndex();
-    auto names = source ? function.getArgAttrOfType<ArrayAttr>(
-                              source.getArgNumber(), "quench.dims")
-                        : ArrayAttr();
-    if (!i || !names || *i >= static_cast<int64_t>(names.size()))
-      return dim.emitError(
-          "the size of a buffer depends on a dimension that has no name");
-    StringRef name = cast<StringAttr>(names[*i]).getValue();
-    auto it = llvm::find(symbols, name);
-    int64_t fixed;
-    if (it != symbols.end())
-      mapping.map(dim.getResult(), block->getArgument(it - symbols.begin()));
-    else if (!name.getAsInteger(10, fixed))
-      mapping.map(dim.getResult(), constant(fixed));
-    else
-      return dim.emitError("the size of a buffer depends on the dimension '")
-             << name << "', which no input has";
-  }
+       op = op->getNextNode())
+    b.clone(*op, mapping);
   Value result = mapping.lookupOrDefault(total);
   func::ReturnOp::create(b, loc, result);
   return success();

@@ -21,6 +21,11 @@ constexpr int64_t kMaxWorkers = 64;
 /// copied to it elsewhere.
 mlir::LogicalResult resultsToArguments(mlir::func::FuncOp function);
 
+/// Gives arguments, allocations and packed weights rank one, with views of
+/// their shapes. Sizes of arguments become quench.dim ops by their attribute
+/// quench.dims, so that no size depends on an argument.
+mlir::LogicalResult flattenBuffers(mlir::func::FuncOp function);
+
 /// Finds a run of equal layers in a bufferized function and makes one function
 /// of them, which takes weights and caches as arguments. Returns the number of
 /// calls it made (0: nothing repeats).

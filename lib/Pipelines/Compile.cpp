@@ -1,0 +1,388 @@
+//===- Compile.cpp - From an ONNX file to a native one -*- C++ -*-===//
+//
+// Part of the Quench project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "quench/Pipelines/Compile.h"
+#include "mlir/Dialect/Bufferization/Transforms/OneShotAnalysis.h"
+#include "mlir/Dialect/Bufferization/Transforms/Passes.h"
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+#include "mlir/Dialect/Linalg/Passes.h"
+#include "mlir/Dialect/MemRef/Transforms/Passes.h"
+#include "mlir/IR/Diagnostics.h"
+#include "mlir/Pass/PassManager.h"
+#include "mlir/Target/LLVMIR/Dialect/Builtin/BuiltinToLLVMIRTranslation.h"
+#include "mlir/Target/LLVMIR/Dialect/LLVMIR/LLVMToLLVMIRTranslation.h"
+#include "mlir/Target/LLVMIR/Export.h"
+#include "mlir/Transforms/Passes.h"
+#include "quench/Conversion/ONNXToQuench/ONNXToQuench.h"
+#include "quench/Conversion/QuenchToSPMD/QuenchToSPMD.h"
+#include "quench/Dialect/Quench/Transforms/Bufferization.h"
+#include "quench/Dialect/Quench/Transforms/MakeState.h"
+#include "quench/Import/ONNX/Import.h"
+#include "quench/InitAll.h"
+#include "quench/Kernels/Lowering.h"
+#include "quench/Pipelines/Describe.h"
+#include "quench/Target/CPU/Emit.h"
+#include "quench/Target/CPU/Link.h"
+#include "quench/Target/CPU/WeightsObject.h"
+#include "llvm/IR/LLVMContext.h"
+#include "llvm/IR/Module.h"
+#include "llvm/Support/FileSystem.h"
+#include "llvm/Support/Path.h"
+#include <chrono>
+#include <thread>
+
+using namespace mlir;
+using namespace quench;
+using llvm::createStringError;
+using llvm::Error;
+using llvm::Expected;
+
+void quench::registerPipelineDialects(DialectRegistry &registry) {
+  registerAllDialects(registry);
+  registerImportDialects(registry);
+  registerQuenchBufferizationModels(registry);
+  registerBuiltinDialectTranslation(registry);
+  registerLLVMDialectTranslation(registry);
+}
+
+namespace {
+
+/// Collects what the passes report, as one error.
+class Diagnostics {
+public:
+  explicit Diagnostics(MLIRContext &context)
+      : handler(&context, [this](Diagnostic &diagnostic) {
+          if (diagnostic.getSeverity() != DiagnosticSeverity::Error)
+            return success();
+          if (!text.empty())
+            text += "\n";
+          if (auto named = diagnostic.getLocation()->findInstanceOf<NameLoc>())
+            text += "'" + named.getName().str() + "': ";
+          text += diagnostic.str();
+          return success();
+        }) {}
+  Error error(const llvm::Twine &otherwise) {
+    if (text.empty())
+      return createStringError(otherwise);
+    return createStringError(std::exchange(text, {}));
+  }
+
+private:
+  std::string text;
+  ScopedDiagnosticHandler handler;
+};
+
+/// The weight section of the output.
+class ObjectSink : public SectionSink {
+public:
+  explicit ObjectSink(WeightsObject &object) : object(object) {}
+  Expected<uint64_t> append(llvm::ArrayRef<uint8_t> bytes,
+                            uint64_t align) override {
+    return object.append(bytes, align);
+  }
+
+private:
+  WeightsObject &object;
+};
+
+class Compiler {
+public:
+  Compiler(const CompileOptions &options, CompileReport &report)
+      : options(options), report(report), context(registry()),
+        diagnostics(context) {}
+
+  Error run();
+
+private:
+  static const DialectRegistry &registry() {
+    static DialectRegistry *all = [] {
+      auto *r = new DialectRegistry;
+      registerPipelineDialects(*r);
+      return r;
+    }();
+    return *all;
+  }
+
+  /// Runs a step under its name, timed.
+  Error step(StringRef name, llvm::function_ref<Error()> body) {
+    if (options.progress)
+      options.progress(name, "", 0, 0);
+    auto start = std::chrono::steady_clock::now();
+    Error error = body();
+    std::chrono::duration<double> seconds =
+        std::chrono::steady_clock::now() - start;
+    report.seconds.emplace_back(name.str(), seconds.count());
+    return error;
+  }
+  Error runPasses(StringRef what,
+                  llvm::function_ref<void(OpPassManager &)> build);
+  bool stops(StringRef stage) const { return options.stopAfter == stage; }
+  Error writeIR();
+  Error writeText(StringRef text);
+  Error materializeWeights(WeightsObject &object);
+  Error bufferize();
+  Error lower();
+  Error emit(const CPUTarget &target, const WeightsResult &weights,
+             StringRef weightsPath);
+
+  const CompileOptions &options;
+  CompileReport &report;
+  MLIRContext context;
+  Diagnostics diagnostics;
+  OwningOpRef<ModuleOp> module;
+};
+
+} // namespace
+
+Error Compiler::runPasses(StringRef what,
+                          llvm::function_ref<void(OpPassManager &)> build) {
+  PassManager manager(&context);
+  manager.enableVerifier(true);
+  if (!options.printTree.empty())
+    manager.enableIRPrintingToFileTree(
+        [](Pass *, Operation *) { return false; },
+        [](Pass *, Operation *) { return true; }, true, true, false,
+        options.printTree,
+        OpPrintingFlags().elideLargeElementsAttrs(16).elideLargeResourceString(
+            64));
+  build(manager);
+  if (failed(manager.run(*module)))
+    return diagnostics.error("cannot " + what);
+  return Error::success();
+}
+
+Error Compiler::writeText(StringRef text) {
+  return llvm::writeToOutput(options.output, [&](raw_ostream &os) {
+    os << text;
+    return Error::success();
+  });
+}
+
+Error Compiler::writeIR() {
+  std::string text;
+  llvm::raw_string_ostream os(text);
+  module->print(
+      os,
+      OpPrintingFlags().elideLargeElementsAttrs(64).elideLargeResourceString(
+          64));
+  return writeText(text);
+}
+
+Expected<OwningOpRef<ModuleOp>> quench::importModel(MLIRContext &context,
+                                                    StringRef path) {
+  Expected<OwningOpRef<ModuleOp>> module = importONNX(path, context);
+  if (!module)
+    return module.takeError();
+  Diagnostics diagnostics(context);
+  PassManager manager(&context);
+  buildImportPipeline(manager);
+  if (failed(manager.run(**module)))
+    return diagnostics.error("cannot understand the model");
+  return module;
+}
+
+Error Compiler::materializeWeights(WeightsObject &object) {
+  ModelFiles files(options.model);
+  ObjectSink sink(object);
+  MaterializeOptions materializing;
+  materializing.threads =
+      options.threads ? options.threads
+                      : std::max(1u, std::thread::hardware_concurrency());
+  materializing.maxPositions = options.maxPositions;
+  materializing.progress = [&](StringRef name, int64_t done, int64_t total) {
+    if (options.progress)
+      options.progress("weights", name, done, total);
+  };
+  if (failed(materialize(*module, files, sink, materializing, report.weights)))
+    return diagnostics.error("cannot materialize the weights");
+  return Error::success();
+}
+
+Error Compiler::bufferize() {
+  return runPasses("place tensors in memory", [](OpPassManager &manager) {
+    manager.addPass(createCanonicalizerPass());
+    manager.addPass(createCSEPass());
+    manager.addNestedPass<func::FuncOp>(createLinalgElementwiseOpFusionPass());
+    manager.addPass(createCanonicalizerPass());
+    manager.addPass(createCSEPass());
+    manager.addNestedPass<func::FuncOp>(
+        bufferization::createEmptyTensorEliminationPass());
+    bufferization::OneShotBufferizePassOptions bufferizing;
+    bufferizing.bufferizeFunctionBoundaries = true;
+    bufferizing.functionBoundaryTypeConversion =
+        bufferization::LayoutMapOption::IdentityLayoutMap;
+    manager.addPass(bufferization::createOneShotBufferizePass(bufferizing));
+    manager.addPass(memref::createResolveShapedTypeResultDimsPass());
+    manager.addPass(createCanonicalizerPass());
+    manager.addPass(createCSEPass());
+  });
+}
+
+Error Compiler::lower() {
+  for (func::FuncOp function : llvm::to_vector(module->getOps<func::FuncOp>()))
+    if (failed(resultsToArguments(function)) ||
+        failed(flattenBuffers(function)))
+      return diagnostics.error("cannot place '" + function.getName() +
+                               "' in memory");
+  if (Error error = runPasses("simplify", [](OpPassManager &manager) {
+        manager.addPass(memref::createResolveShapedTypeResultDimsPass());
+        manager.addPass(createCanonicalizerPass());
+        manager.addPass(createCSEPass());
+      }))
+    return error;
+  for (func::FuncOp function :
+       llvm::to_vector(module->getOps<func::FuncOp>())) {
+    std::vector<std::string> symbols = symbolsOf(function);
+    std::string name = function.getName().str();
+    if (failed(outlineLayers(function)) ||
+        failed(convertToSPMD(*module, function, symbols)) ||
+        failed(makeEntry(*module, function, symbols, "quench_" + name)))
+      return diagnostics.error("cannot lower '" + name + "'");
+    if (name == "decode")
+      makeStateSize(*module, function, 2, "quench_state_bytes");
+  }
+  // What only this module calls may be inlined and dropped.
+  auto internal = LLVM::LinkageAttr::get(&context, LLVM::Linkage::Internal);
+  module->walk([&](func::FuncOp function) {
+    if (function.isPrivate() && !function.isExternal())
+      function->setAttr("llvm.linkage", internal);
+  });
+  return Error::success();
+}
+
+Error Compiler::emit(const CPUTarget &target, const WeightsResult &weights,
+                     StringRef weightsPath) {
+  Expected<ProgramDescription> program =
+      describeProgram(*module, target, weights, options, report);
+  if (!program)
+    return program.takeError();
+  if (Error error = step("lower", [&] {
+        return runPasses("lower to LLVM", [&](OpPassManager &manager) {
+          buildKernelLoweringPipeline(manager, target);
+        });
+      }))
+    return error;
+  if (stops("llvm") || options.emit == "mlir")
+    return writeIR();
+  llvm::LLVMContext llvmContext;
+  std::unique_ptr<llvm::Module> llvmModule =
+      translateModuleToLLVMIR(*module, llvmContext, "quench");
+  if (!llvmModule)
+    return diagnostics.error("cannot translate to LLVM IR");
+  if (Error error = emitProgram(*llvmModule, *program))
+    return error;
+  module = {};
+  llvm::SmallVector<char, 0> object;
+  if (Error error = step("code", [&] {
+        llvm::raw_svector_ostream out(object);
+        CodegenOptions codegen;
+        codegen.kind = options.emit == "asm"    ? EmitKind::Assembly
+                       : options.emit == "llvm" ? EmitKind::LLVM
+                                                : EmitKind::Object;
+        return optimizeAndEmit(*llvmModule, target, out, codegen);
+      }))
+    return error;
+  report.codeBytes = object.size();
+  if (options.emit != "so")
+    return writeText(StringRef(object.data(), object.size()));
+  return step("link", [&]() -> Error {
+    llvm::MemoryBufferRef code(StringRef(object.data(), object.size()),
+                               "code.o");
+    std::vector<std::string> files;
+    if (!weights.beside && weights.bytes)
+      files.push_back(weightsPath.str());
+    if (Error error = linkSharedObject(code, files, options.output, target))
+      return error;
+    uint64_t size = 0;
+    if (!llvm::sys::fs::file_size(options.output, size))
+      report.fileBytes = size + (weights.beside ? weights.bytes : 0);
+    return Error::success();
+  });
+}
+
+Error Compiler::run() {
+  Expected<CPUTarget> target = resolveCPU(options.cpu);
+  if (!target)
+    return target.takeError();
+  report.cpu = target->name;
+  report.recipe = options.recipe;
+  if (Error error = step("import", [&]() -> Error {
+        if (stops("onnx")) {
+          Expected<OwningOpRef<ModuleOp>> imported =
+              importONNX(options.model, context);
+          if (!imported)
+            return imported.takeError();
+          module = std::move(*imported);
+          return Error::success();
+        }
+        Expected<OwningOpRef<ModuleOp>> imported =
+            importModel(context, options.model);
+        if (!imported)
+          return imported.takeError();
+        module = std::move(*imported);
+        return Error::success();
+      }))
+    return error;
+  if (stops("onnx"))
+    return writeIR();
+  if (Error error = step("recipe", [&]() -> Error {
+        if (Error applied = applyRecipeToModule(*module, options.recipe))
+          return applied;
+        FailureOr<bool> state = makeState(*module);
+        if (failed(state))
+          return diagnostics.error("cannot make decode and prefill functions");
+        report.hasState = *state;
+        return Error::success();
+      }))
+    return error;
+  if (stops("quench"))
+    return writeIR();
+
+  std::string weightsPath = options.output + ".weights";
+  Expected<std::unique_ptr<WeightsObject>> object =
+      WeightsObject::create(weightsPath, *target);
+  if (!object)
+    return object.takeError();
+  if (Error error =
+          step("weights", [&] { return materializeWeights(**object); }))
+    return error;
+  if (stops("contract")) {
+    if (Error error = runPasses("simplify", [](OpPassManager &manager) {
+          manager.addPass(createCanonicalizerPass());
+          manager.addPass(createCSEPass());
+        }))
+      return error;
+    return writeIR();
+  }
+  Expected<WeightsResult> weights = (*object)->finish();
+  if (!weights)
+    return weights.takeError();
+  struct RemoveAtExit {
+    std::string path;
+    ~RemoveAtExit() {
+      if (!path.empty())
+        llvm::sys::fs::remove(path);
+    }
+  } removeWeights{weightsPath};
+  report.weightsBytes = weights->bytes;
+  if (Error error = step("buffers", [&] { return bufferize(); }))
+    return error;
+  if (Error error = step("loops", [&] { return lower(); }))
+    return error;
+  if (stops("qk"))
+    return writeIR();
+  if (Error error = emit(*target, *weights, weightsPath))
+    return error;
+  if (weights->beside && options.emit == "so")
+    removeWeights.path.clear();
+  return Error::success();
+}
+
+Error quench::compileModel(const CompileOptions &options,
+                           CompileReport &report) {
+  return Compiler(options, report).run();
+}
