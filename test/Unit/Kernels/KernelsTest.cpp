@@ -6,9 +6,9 @@
 //===----------------------------------------------------------------------===//
 
 #include "Reference.h"
+#include "mlir/IR/Verifier.h"
 #include "quench/Kernels/Contract.h"
 #include "quench/Kernels/Lowering.h"
-#include "mlir/IR/Verifier.h"
 #include "gtest/gtest.h"
 #include <cstring>
 
