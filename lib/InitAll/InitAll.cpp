@@ -15,6 +15,7 @@
 #include "quench/Dialect/ONNX/IR/ONNX.h"
 #include "quench/Dialect/QK/IR/QK.h"
 #include "quench/Dialect/Quench/IR/Quench.h"
+#include "quench/Dialect/Quench/Transforms/Passes.h"
 #include "quench/Kernels/Lowering.h"
 
 using namespace mlir;
@@ -28,6 +29,7 @@ void quench::registerAllDialects(DialectRegistry &registry) {
 void quench::registerAllPasses() {
   mlir::registerAllPasses();
   registerONNXToQuenchPasses();
+  registerQuenchTransformsPasses();
   registerConvertQKToGenericPass();
   registerConvertQKToX86Pass();
   registerKernelPasses();

@@ -1,0 +1,39 @@
+//===- Passes.td - Passes on the quench dialect -------------*- tablegen -*-===//
+//
+// Part of the Quench project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef QUENCH_DIALECT_QUENCH_TRANSFORMS_PASSES
+#define QUENCH_DIALECT_QUENCH_TRANSFORMS_PASSES
+
+include "mlir/Pass/PassBase.td"
+
+def QuenchInsertMaps : Pass<"quench-insert-maps", "::mlir::ModuleOp"> {
+  let summary = "Rotate streams so that they have no outliers";
+  let description = [{
+    Puts orthogonal maps between layers, so that the model computes what it did before and its activations are
+    spread evenly. What can be folded into weights becomes a `quench.map` of a weight expression; nothing is computed yet.
+
+    - `rotate-stream`: random signs and a Hadamard matrix on each residual stream, folded into all embeddings
+      and layers that write it and all that read it; gains of RMS norms move into the layers behind them. Either all of
+      a stream is turned or nothing. A head that shares its table with an embedding keeps it as it is: two maps on
+      line, behind the embedding and before the last norm.
+    - `rotate-down`: a Hadamard matrix on line before each layer of role `down`, its inverse in the weight.
+    - `rotate-values`: a Hadamard matrix on the values of each attention head, folded into the layers v and o.
+      Caches hold rotated values then: such arguments and results get an attribute `quench.map`.
+
+    Remarks of category `quench-insert-maps` name each decision's node. It is an error if a map stands on an
+    activation that should have been folded.
+  }];
+  let options = [
+    Option<"rotateStream", "rotate-stream", "bool", "false", "Rotate the residual streams">,
+    Option<"rotateDown", "rotate-down", "bool", "false", "Rotate the input of down projections on line">,
+    Option<"rotateValues", "rotate-values", "bool", "false", "Rotate the values of attention heads">,
+    Option<"seed", "seed", "uint64_t", "0", "Seed of the streams' random signs">,
+  ];
+  let dependentDialects = ["::quench::qn::QuenchDialect"];
+}
+
+#endif // QUENCH_DIALECT_QUENCH_TRANSFORMS_PASSES
