@@ -151,6 +151,8 @@ Error quench::checkNames(LoadedModel &model) {
       inputs.Add()->Swap(&input);
   }
   graph.mutable_input()->Swap(&inputs);
+  // From version 4 on initializers need not be inputs; inference must know.
+  model.proto.set_ir_version(std::max<int64_t>(model.proto.ir_version(), 4));
   for (const auto &entry : initializers)
     defined.insert(entry.first());
 
