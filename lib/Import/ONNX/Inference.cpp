@@ -57,6 +57,21 @@ static void checkAttributes(::onnx::InferenceContext &context) {
   }
 }
 
+/// Throws if a shape cannot be that of a tensor; the library computes with
+/// shapes unchecked.
+static void checkShape(const ::onnx::TypeProto *type) {
+  if (!type || !type->has_tensor_type() || !type->tensor_type().has_shape())
+    return;
+  const auto &shape = type->tensor_type().shape();
+  if (shape.dim_size() > 32)
+    fail_shape_inference("a tensor has ", shape.dim_size(),
+                         " dimensions; at most 32 are supported");
+  for (const auto &dim : shape.dim())
+    if (dim.has_dim_value() &&
+        (dim.dim_value() < 0 || dim.dim_value() > (int64_t(1) << 57)))
+      fail_shape_inference("a dimension is ", dim.dim_value());
+}
+
 namespace {
 /// ONNX's schemas with guards around their functions. Schemas live as long as
 /// the process, as the registry's own do.
@@ -83,7 +98,11 @@ private:
       copy.TypeAndShapeInferenceFunction(
           [infer](::onnx::InferenceContext &context) {
             checkAttributes(context);
+            for (size_t i = 0, e = context.getNumInputs(); i < e; ++i)
+              checkShape(context.getInputType(i));
             infer(context);
+            for (size_t i = 0, e = context.getNumOutputs(); i < e; ++i)
+              checkShape(context.getOutputType(i));
           });
     }
     if (schema.has_data_propagation_function()) {
