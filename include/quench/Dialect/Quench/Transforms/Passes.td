@@ -36,4 +36,26 @@ def QuenchInsertMaps : Pass<"quench-insert-maps", "::mlir::ModuleOp"> {
   let dependentDialects = ["::quench::qn::QuenchDialect"];
 }
 
+def QuenchMakeState : Pass<"quench-make-state", "::mlir::ModuleOp"> {
+  let summary = "Make @decode and @prefill, whose caches belong to a context, from @main";
+  let description = [{
+    `@main` takes the caches of past positions and returns longer ones. Where the pass finds each of them as the past
+    of one `quench.extend` that is the key or value of attention, it adds
+
+    ```mlir
+    func.func @decode(%ids: tensor<1x1xi64>, %k: memref<3x?x64x16xf32> {quench.state = "past_key_values.0.key", quench.keys}, ...)
+        -> tensor<1x1x49152xf32>
+    func.func @prefill(%ids: tensor<1x?xi64>, ...) -> tensor<1x?x49152xf32>
+    ```
+
+    which write new positions in place (`quench.append`). Sizes are the step symbols `quench.dim "sequence"`, `"past"`,
+    `"capacity"` and `"keep"`: the logits of the last `keep` rows are computed. Positions are `past + i`, masks of
+    valid positions go. A model without caches stays as it is, and so does one whose caches have another form; then
+    a remark names it and says why.
+  }];
+  let dependentDialects = ["::quench::qn::QuenchDialect", "::mlir::arith::ArithDialect",
+                           "::mlir::linalg::LinalgDialect", "::mlir::tensor::TensorDialect",
+                           "::mlir::memref::MemRefDialect"];
+}
+
 #endif // QUENCH_DIALECT_QUENCH_TRANSFORMS_PASSES
