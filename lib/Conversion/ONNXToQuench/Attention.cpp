@@ -148,9 +148,12 @@ bool MaskMatcher::comparison(Operation *op, ArrayRef<int64_t> axes) {
 bool MaskMatcher::booleans(Value value, Axes axes) {
   if (int64_t(axes.size()) != r.shapes->rank(value))
     return false;
+  Operation *op = value.getDefiningOp();
+  if (op && kindOf(op) == "Cast" &&
+      r.elementType(op->getOperand(0)).isInteger())
+    return booleans(op->getOperand(0), axes);
   if (padding(value, axes))
     return true;
-  Operation *op = value.getDefiningOp();
   if (!op)
     return false;
   if (throughView(op, axes))
@@ -159,8 +162,6 @@ bool MaskMatcher::booleans(Value value, Axes axes) {
   if (kind == "And")
     return booleans(op->getOperand(0), narrow(op->getOperand(0), axes)) &&
            booleans(op->getOperand(1), narrow(op->getOperand(1), axes));
-  if (kind == "Cast")
-    return booleans(op->getOperand(0), axes);
   if (kind == "Greater" || kind == "Not") {
     // m > 0; not (m == 0).
     Value compared;
@@ -394,13 +395,12 @@ static void matchAttention(Recognizer &r, Operation *softmax) {
     bias = added;
   }
 
-  Location loc = r.at(reshape);
+  r.at(reshape);
   auto attention = qn::AttentionOp::create(
       r.builder, softmax->getLoc(), r.typeOf(result), query->rows,
       rowsOf(r, key), rowsOf(r, value), mask.keep, bias, /*length=*/Value(),
       /*out=*/Value(), query->heads, *kvHeads, APFloat(float(scores.scale)),
       mask.causal, /*window=*/IntegerAttr(), /*soft_cap=*/FloatAttr());
-  (void)loc;
   r.replace(result, attention.getResult());
 }
 

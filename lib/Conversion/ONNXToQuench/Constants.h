@@ -31,6 +31,8 @@ class Constants {
 public:
   explicit Constants(mlir::ModuleOp module);
 
+  /// Makes a new initializer known.
+  void add(qn::InitializerOp op) { symbols.insert(op); }
   /// The initializer that a value reads, or null.
   qn::InitializerOp initializer(mlir::Value value);
   /// A `quench.weight` or another constant.

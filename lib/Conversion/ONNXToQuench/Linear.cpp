@@ -124,6 +124,34 @@ static Value outIn(Recognizer &r, Value value, bool isOutIn, Operation *user) {
   return isOutIn ? value : r.transposedWeight(weight, r.at(user));
 }
 
+/// The zero point that MatMulNBits means without a tensor of them: the middle,
+/// packed as theirs are. One initializer for each size.
+static Value middleZeros(Recognizer &r, Location loc, int64_t n, int64_t groups,
+                         int64_t bits) {
+  auto module = r.function->getParentOfType<ModuleOp>();
+  Builder b(module.getContext());
+  int64_t perByte = 8 / bits, bytes = (groups + perByte - 1) / perByte;
+  unsigned byte = 0;
+  for (int64_t i = 0; i < std::min(perByte, groups); ++i)
+    byte |= (1u << (bits - 1)) << (i * bits);
+  auto type = RankedTensorType::get(
+      {n, bytes},
+      IntegerType::get(module.getContext(), 8, IntegerType::Unsigned));
+  auto zeros = DenseElementsAttr::get(type, APInt(8, byte));
+  std::string name = ("quench.zero_points." + Twine(bits) + "x" + Twine(n) +
+                      "x" + Twine(groups))
+                         .str();
+  auto init = module.lookupSymbol<qn::InitializerOp>(name);
+  if (!init) {
+    OpBuilder builder(r.function);
+    init = qn::InitializerOp::create(builder, r.function.getLoc(),
+                                     b.getStringAttr(name), TypeAttr::get(type),
+                                     zeros, StringAttr());
+    r.pool.add(init);
+  }
+  return qn::WeightOp::create(r.builder, loc, type, name, false);
+}
+
 /// Codes as MatMulNBits stores them: B [N, blocks, block bytes] of uint8, low
 /// bits first.
 static Value assembleNBits(Recognizer &r, Operation *op) {
@@ -150,6 +178,8 @@ static Value assembleNBits(Recognizer &r, Operation *op) {
       count(scales) != n * groups || !zerosFit)
     return {};
   Location loc = r.at(op);
+  if (!zeros)
+    zeros = middleZeros(r, loc, n, groups, bits);
   auto type = RankedTensorType::get({n, k}, r.elementType(op->getResult(0)));
   return qn::AssembleOp::create(r.builder, loc, type, codes, scales, zeros,
                                 bits, block);

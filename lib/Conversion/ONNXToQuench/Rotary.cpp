@@ -39,6 +39,14 @@ std::optional<std::vector<float>> quench::onnx_to_quench::fitFrequencies(
     for (int64_t p = 2; p < rows; p *= 2)
       refine(p);
     refine(rows - 1);
+    // All rows together, by least squares.
+    double products = 0, squares = 0;
+    for (int64_t p = 1; p < rows; ++p) {
+      double angle = std::atan2(sin[p * n + i], cos[p * n + i]);
+      products += double(p) * std::remainder(angle - double(p) * f, kTwoPi);
+      squares += double(p) * double(p);
+    }
+    f += products / squares;
     float rounded = float(f);
     for (int64_t p = 0; p < rows; ++p) {
       double angle = double(p) * f;
