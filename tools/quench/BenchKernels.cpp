@@ -311,7 +311,9 @@ private:
     function<StageFn>(first + 2 +
                       tiled)(input.data(), x.data(), scale.data(), sums.data(),
                              m, 0, stage.paddedRows(m) / stage.tileRows());
-    bool prefetch = bytes > (1 << 20);
+    // Weights in L2 with four bits and more are better not fetched ahead.
+    bool prefetch =
+        cold || bytes > (1 << 20) || bytes * 8 < 4 * weight.n * weight.k;
     int64_t passes = contractPasses(spec);
     auto contract = [&](const uint8_t *at) {
       size_t f = first + (prefetch ? 4 : 0) + tiled;

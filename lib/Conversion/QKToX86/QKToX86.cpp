@@ -10,10 +10,12 @@
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
+#include "mlir/IR/Matchers.h"
 #include "quench/Conversion/QKToGeneric/QKToGeneric.h"
 #include "quench/Dialect/QK/IR/QK.h"
 #include "llvm/ADT/SmallVector.h"
 #include "llvm/ADT/StringSet.h"
+#include "llvm/Support/MathExtras.h"
 
 using namespace mlir;
 using namespace quench;
@@ -137,6 +139,18 @@ struct WindowToAVX512 : OpRewritePattern<qk::WindowOp> {
   }
 };
 
+/// The value of bytes without a mask that leaves their low `bits` bits alone.
+Value unmasked(Value value, unsigned bits) {
+  auto mask = value.getDefiningOp<arith::AndIOp>();
+  DenseIntElementsAttr constant;
+  if (!mask || !matchPattern(mask.getRhs(), m_Constant(&constant)))
+    return value;
+  bool keeps = llvm::all_of(constant.getValues<APInt>(), [&](const APInt &c) {
+    return c.countTrailingOnes() >= bits;
+  });
+  return keeps ? mask.getLhs() : value;
+}
+
 /// Small tables are repeated over the register, so that the high bits of an
 /// index do not matter.
 struct LookupToAVX512 : OpRewritePattern<qk::LookupOp> {
@@ -155,7 +169,7 @@ struct LookupToAVX512 : OpRewritePattern<qk::LookupOp> {
       part.push_back(constant(b, loc,
                               ArrayRef<uint8_t>(all).slice(
                                   i, std::min<size_t>(64, all.size() - i))));
-    Value index = op.getIndex();
+    Value index = unmasked(op.getIndex(), llvm::Log2_64(all.size()));
     auto two = [&](Value lo, Value hi) {
       return intrinsic(b, loc, "llvm.x86.avx512.vpermi2var.qi.512", bytes(b),
                        {lo, index, hi});
@@ -189,8 +203,21 @@ struct FloatLookupToAVX512 : OpRewritePattern<qk::LookupOp> {
       return failure();
     Location loc = op.getLoc();
     Value entries = arith::ConstantOp::create(b, loc, table.reshape(type));
+    Value index = op.getIndex();
+    // A whole byte of masked bytes needs no mask either.
+    auto shift = index.getDefiningOp<arith::ShRUIOp>();
+    Value before = shift ? shift.getLhs() : index;
+    APInt amount(32, 0);
+    if (!shift || (matchPattern(shift.getRhs(), m_ConstantInt(&amount)) &&
+                   amount.urem(8) == 0))
+      if (auto cast = before.getDefiningOp<vector::BitCastOp>();
+          cast && cast.getSource().getType() == bytes(b)) {
+        index = bitcast(b, loc, words(b), unmasked(cast.getSource(), 4));
+        if (shift)
+          index = arith::ShRUIOp::create(b, loc, index, shift.getRhs());
+      }
     b.replaceOp(op, intrinsic(b, loc, "llvm.x86.avx512.permvar.sf.512", type,
-                              {entries, op.getIndex()}));
+                              {entries, index}));
     return success();
   }
 };
