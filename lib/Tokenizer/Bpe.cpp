@@ -14,6 +14,7 @@
 #include "Stages.h"
 #include "quench/Tokenizer/Unicode.h"
 #include "llvm/ADT/DenseMap.h"
+#include "llvm/ADT/DenseSet.h"
 #include "llvm/ADT/StringExtras.h"
 #include <algorithm>
 
@@ -59,6 +60,8 @@ private:
   Error readUnknown(const JsonNode &node);
   std::vector<int32_t> symbolsOf(StringRef word) const;
   bool appendBytes(StringRef symbol, std::vector<int32_t> &ids) const;
+  std::vector<StringRef> segmentsOf(StringRef word) const;
+  void encodeSegment(StringRef segment, std::vector<int32_t> &ids) const;
   void merge(std::vector<int32_t> &ids) const;
 
   const Merge *mergeOf(int32_t left, int32_t right) const {
@@ -67,6 +70,8 @@ private:
   }
 
   llvm::DenseMap<std::pair<int32_t, int32_t>, Merge> merges;
+  /// The characters (left, right) between which some merge can happen.
+  llvm::DenseSet<std::pair<uint32_t, uint32_t>> joints;
   int32_t byteIds[256];
   int32_t unknownId = -1;
   std::string prefix, suffix;
@@ -94,6 +99,13 @@ Error Bpe::readMerge(const JsonNode &node, StringRef left, StringRef right,
   if (!id)
     return id.takeError();
   merges[{*leftId, *rightId}] = {rank, *id};
+  if (!left.empty() && !right.empty()) {
+    size_t last = left.size() - 1, first = 0;
+    while (last && (uint8_t(left[last]) & 0xC0) == 0x80)
+      --last;
+    uint32_t before = unicode::decode(left, last);
+    joints.insert({before, unicode::decode(right, first)});
+  }
   return Error::success();
 }
 
@@ -279,16 +291,57 @@ void Bpe::merge(std::vector<int32_t> &ids) const {
       ids.push_back(symbol.id);
 }
 
+/// Cuts a word between characters that no merge ever joins. Both must be
+/// tokens themselves: other tokens stand for bytes and unknown characters.
+std::vector<StringRef> Bpe::segmentsOf(StringRef word) const {
+  std::vector<StringRef> segments;
+  size_t begin = 0, previous = 0, at = 0;
+  uint32_t before = 0;
+  while (at < word.size()) {
+    size_t first = at;
+    uint32_t code = unicode::decode(word, at);
+    if (first && !joints.contains({before, code}) &&
+        idOf(word.slice(previous, first)) && idOf(word.slice(first, at))) {
+      segments.push_back(word.slice(begin, first));
+      begin = first;
+    }
+    before = code;
+    previous = first;
+  }
+  segments.push_back(word.substr(begin));
+  return segments;
+}
+
+void Bpe::encodeSegment(StringRef segment, std::vector<int32_t> &ids) const {
+  std::vector<int32_t> symbols = symbolsOf(segment);
+  if (symbols.size() > 1)
+    merge(symbols);
+  ids.insert(ids.end(), symbols.begin(), symbols.end());
+}
+
 void Bpe::encode(StringRef word, std::vector<int32_t> &ids) const {
   if (ignoreMerges)
     if (std::optional<int32_t> id = idOf(word)) {
       ids.push_back(*id);
       return;
     }
-  std::vector<int32_t> symbols = symbolsOf(word);
-  if (symbols.size() > 1)
-    merge(symbols);
-  ids.insert(ids.end(), symbols.begin(), symbols.end());
+  // Long words come from tokenizers that do not split texts.
+  const size_t longWord = 256;
+  if (word.size() < longWord || !prefix.empty() || !suffix.empty()) {
+    encodeSegment(word, ids);
+    return;
+  }
+  llvm::StringMap<std::vector<int32_t>> seen;
+  for (StringRef segment : segmentsOf(word)) {
+    if (segment.size() >= longWord) {
+      encodeSegment(segment, ids);
+      continue;
+    }
+    auto [entry, isNew] = seen.try_emplace(segment);
+    if (isNew)
+      encodeSegment(segment, entry->second);
+    ids.insert(ids.end(), entry->second.begin(), entry->second.end());
+  }
 }
 
 Expected<std::unique_ptr<Model>> quench::createBpe(const JsonNode &node) {

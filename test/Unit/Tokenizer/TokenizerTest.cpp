@@ -155,7 +155,8 @@ TEST(TokenizerErrors, ChangedBytes) {
     std::string changed = json;
     for (int k = 0; k < 3; ++k) {
       state = state * 6364136223846793005 + 1442695040888963407;
-      changed[(state >> 33) % changed.size()] = "{}[]\",:0-9ex\\"[state >> 60];
+      changed[(state >> 33) % changed.size()] =
+          "{}[]\",:0-9ex\\utf"[state >> 60];
     }
     llvm::Expected<Tokenizer> tokenizer = Tokenizer::parse(changed);
     if (!tokenizer) {
