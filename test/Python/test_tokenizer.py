@@ -305,11 +305,12 @@ def decode_with_oracle(oracle, ids, skip):
         return None
 
 
-def compare(path, texts, seed=0):
+def compare(path, texts, seed=0, both=True):
+    """Encodes and decodes; without `both` only with special tokens."""
     oracle = tokenizers.Tokenizer.from_file(str(path))
     oracle.no_truncation()
     oracle.no_padding()
-    for special in [False, True]:
+    for special in [False, True] if both else [True]:
         theirs = [oracle.encode(t, add_special_tokens=special).ids for t in texts]
         mine = encode(path, texts, special)
         assert len(mine) == len(theirs)
@@ -322,7 +323,7 @@ def compare(path, texts, seed=0):
     lists += [[rng.choice([0, 1, 2, 3, size - 1, size + 5] + list(range(3, 259)))
                for _ in range(rng.randrange(1, 12))] for _ in range(300)]
     lists = [ids for ids in lists if ids]
-    for skip in [False, True]:
+    for skip in [False, True] if both else [True]:
         expected = [(ids, decode_with_oracle(oracle, ids, skip)) for ids in lists]
         expected = [(ids, text) for ids, text in expected if text is not None]
         inputs, texts = [ids for ids, _ in expected], [text for _, text in expected]
@@ -347,7 +348,7 @@ def test_equals_tokenizers(bases, name, tmp_path):
 @pytest.mark.skipif(not CORPORA, reason="the shared texts are not there")
 def test_whole_texts(bases, name, tmp_path):
     path = write(tmp_path, build(bases, name))
-    compare(path, list(CORPORA.values()))
+    compare(path, list(CORPORA.values()), both=False)
     start = time.monotonic()
     encode(path, [next(iter(CORPORA.values()))], False)
     assert time.monotonic() - start < 4, "1 MB takes longer than 4 s"
