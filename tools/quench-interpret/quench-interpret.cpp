@@ -14,11 +14,16 @@
 //===----------------------------------------------------------------------===//
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/InitAllDialects.h"
+#include "mlir/InitAllExtensions.h"
 #include "mlir/Parser/Parser.h"
 #include "mlir/Pass/PassManager.h"
 #include "mlir/Pass/PassRegistry.h"
-#include "quench/InitAll.h"
+#include "mlir/Transforms/Passes.h"
+#include "quench/Analysis/Eval.h"
+#include "quench/Dialect/Quench/IR/Quench.h"
 #include "quench/Interpreter/Interpreter.h"
+#include "quench/Interpreter/LanguageModel.h"
 #include "quench/Support/ModelFiles.h"
 #include "llvm/Support/CommandLine.h"
 #include "llvm/Support/InitLLVM.h"
@@ -51,19 +56,28 @@ static cl::opt<std::string> passes("passes",
 static cl::opt<std::string> recipeName("recipe",
                                        cl::desc("A recipe that is applied"));
 static cl::opt<bool> printIR("print-ir", cl::desc("Print the module"));
+static cl::opt<std::string>
+    evalFile("eval",
+             cl::desc("Token ids (.npy): evaluate windows of them instead"));
+static cl::opt<int> contextLength("context", cl::init(512),
+                                  cl::desc("Tokens of a window"));
+static cl::opt<int> windowLimit("windows", cl::init(0),
+                                cl::desc("At most so many windows"));
+static cl::opt<std::string>
+    referencePath("reference", cl::desc("Compare with this .onnx, as it is"));
 static cl::opt<unsigned> repeat("repeat", cl::init(1),
                                 cl::desc("Run so many times"));
 
-static llvm::Error load(MLIRContext &context, OwningOpRef<ModuleOp> &module) {
-  if (!StringRef(modelPath).ends_with(".onnx")) {
-    module = parseSourceFile<ModuleOp>(modelPath, ParserConfig(&context));
+static llvm::Error load(MLIRContext &context, StringRef path,
+                        OwningOpRef<ModuleOp> &module) {
+  if (!path.ends_with(".onnx")) {
+    module = parseSourceFile<ModuleOp>(path, ParserConfig(&context));
     if (!module)
       return llvm::createStringError("cannot read the module");
     return llvm::Error::success();
   }
 #ifdef QUENCH_HAS_IMPORT
-  llvm::Expected<OwningOpRef<ModuleOp>> imported =
-      importONNX(modelPath, context);
+  llvm::Expected<OwningOpRef<ModuleOp>> imported = importONNX(path, context);
   if (!imported)
     return imported.takeError();
   module = std::move(*imported);
@@ -127,38 +141,84 @@ static llvm::Error readInputs(func::FuncOp function,
   return llvm::Error::success();
 }
 
-static llvm::Error run() {
-  DialectRegistry registry;
-  registerAllDialects(registry);
-  registerAllPasses();
-  MLIRContext context(registry);
-  context.loadAllAvailableDialects();
+namespace {
+/// A module that can be run.
+struct Model {
   OwningOpRef<ModuleOp> module;
-  if (llvm::Error error = load(context, module))
-    return error;
-  if (llvm::Error error = prepare(context, *module))
-    return error;
-  std::string path = files;
-  if (auto attribute =
-          (*module)->getAttrOfType<StringAttr>("quench.model_path");
-      attribute && path.empty())
-    path = attribute.str();
-  ModelFiles mapped(path);
-  InterpreterOptions options;
-  options.files = &mapped;
-  llvm::Expected<Interpreter> interpreter =
-      Interpreter::create(*module, options);
-  if (!interpreter)
-    return interpreter.takeError();
-  auto function = module->lookupSymbol<func::FuncOp>(functionName);
-  if (!function)
-    return llvm::createStringError("no function '" + functionName + "'");
+  std::unique_ptr<ModelFiles> mapped;
+  std::unique_ptr<Interpreter> interpreter;
+  func::FuncOp function;
+
+  /// After `load` (and `prepare`).
+  llvm::Error makeReady(StringRef path) {
+    auto attribute = (*module)->getAttrOfType<StringAttr>("quench.model_path");
+    mapped = std::make_unique<ModelFiles>(
+        path.empty() && attribute ? attribute.getValue() : path);
+    InterpreterOptions options;
+    options.files = mapped.get();
+    llvm::Expected<Interpreter> made = Interpreter::create(*module, options);
+    if (!made)
+      return made.takeError();
+    interpreter = std::make_unique<Interpreter>(std::move(*made));
+    function = module->lookupSymbol<func::FuncOp>(functionName);
+    if (!function)
+      return llvm::createStringError("no function '" + functionName + "'");
+    return llvm::Error::success();
+  }
+};
+} // namespace
+
+static llvm::Error evaluate(Model &model, MLIRContext &context) {
+  Model reference;
+  if (!referencePath.empty()) {
+    if (llvm::Error error = load(context, referencePath, reference.module))
+      return error;
+    if (llvm::Error error = reference.makeReady(""))
+      return error;
+  }
+  llvm::Expected<HostTensor> text = HostTensor::loadNpy(evalFile);
+  if (!text)
+    return text.takeError();
+  std::vector<int64_t> ids;
+  for (int64_t i = 0; i < text->getNumElements(); ++i)
+    ids.push_back(text->intAt(i));
+  auto windows = evaluationWindows(ids, contextLength, windowLimit);
+  if (!windows)
+    return windows.takeError();
+  Evaluation evaluation;
+  for (ArrayRef<int64_t> window : *windows) {
+    llvm::Expected<HostTensor> logits =
+        runLanguageModel(*model.interpreter, model.function, window);
+    if (!logits)
+      return logits.takeError();
+    HostTensor other;
+    if (reference.interpreter) {
+      llvm::Expected<HostTensor> got =
+          runLanguageModel(*reference.interpreter, reference.function, window);
+      if (!got)
+        return got.takeError();
+      other = std::move(*got);
+    }
+    if (llvm::Error error =
+            evaluation.addWindow(window, *logits, other ? &other : nullptr))
+      return error;
+    llvm::errs() << ".";
+  }
+  llvm::outs() << llvm::format(
+      "perplexity %.4f loss %.5f kl %.5f top1 %.4f tokens %lld\n",
+      evaluation.perplexity(), evaluation.loss(), evaluation.divergence(),
+      evaluation.agreement(), static_cast<long long>(evaluation.tokens()));
+  return llvm::Error::success();
+}
+
+static llvm::Error runOnce(Model &model) {
+  func::FuncOp function = model.function;
   SmallVector<HostTensor> inputs, results;
   if (llvm::Error error = readInputs(function, inputs))
     return error;
   for (unsigned i = 0; i < repeat; ++i) {
     auto start = std::chrono::steady_clock::now();
-    auto got = interpreter->run(functionName, inputs);
+    auto got = model.interpreter->run(functionName, inputs);
     if (!got)
       return got.takeError();
     results = std::move(*got);
@@ -180,6 +240,28 @@ static llvm::Error run() {
       return error;
   }
   return llvm::Error::success();
+}
+
+static llvm::Error run() {
+  DialectRegistry registry;
+  mlir::registerAllDialects(registry);
+  mlir::registerAllExtensions(registry);
+  registry.insert<qn::QuenchDialect>();
+  mlir::registerTransformsPasses();
+#ifdef QUENCH_HAS_IMPORT
+  registerImportDialects(registry);
+  registerONNXToQuenchPasses();
+#endif
+  MLIRContext context(registry);
+  context.loadAllAvailableDialects();
+  Model model;
+  if (llvm::Error error = load(context, modelPath, model.module))
+    return error;
+  if (llvm::Error error = prepare(context, *model.module))
+    return error;
+  if (llvm::Error error = model.makeReady(files))
+    return error;
+  return evalFile.empty() ? runOnce(model) : evaluate(model, context);
 }
 
 int main(int argc, char **argv) {
