@@ -113,12 +113,11 @@ Emitter::Values Emitter::loop(Value lo, Value hi, int64_t step,
         scf::YieldOp::create(b, loc, next);
       });
   if (keepRolled) {
-    auto unroll = LLVM::LoopUnrollAttr::get(
-        b.getContext(), b.getBoolAttr(true), {}, {}, {}, {}, {}, {});
-    op->setAttr("loop_annotation",
-                LLVM::LoopAnnotationAttr::get(b.getContext(), {}, {}, {},
-                                              unroll, {}, {}, {}, {}, {}, {},
-                                              {}, {}, {}, {}, {}));
+    auto unroll = LLVM::LoopUnrollAttr::get(b.getContext(), b.getBoolAttr(true),
+                                            {}, {}, {}, {}, {}, {});
+    op->setAttr("loop_annotation", LLVM::LoopAnnotationAttr::get(
+                                       b.getContext(), {}, {}, {}, unroll, {},
+                                       {}, {}, {}, {}, {}, {}, {}, {}, {}, {}));
   }
   return Values(op.getResults());
 }
@@ -156,9 +155,8 @@ func::FuncOp quench::makeKernel(ModuleOp module, StringRef name,
   }
   made = true;
   module.getContext()
-      ->loadDialect<arith::ArithDialect, func::FuncDialect,
-                    LLVM::LLVMDialect, math::MathDialect,
-                    memref::MemRefDialect, scf::SCFDialect,
+      ->loadDialect<arith::ArithDialect, func::FuncDialect, LLVM::LLVMDialect,
+                    math::MathDialect, memref::MemRefDialect, scf::SCFDialect,
                     vector::VectorDialect, qk::QKDialect>();
   OpBuilder b(module.getContext());
   b.setInsertionPointToEnd(module.getBody());

@@ -5,10 +5,12 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// The order of sums is the same in both kernels. A segment (a group; some
-// blocks where a row has one scale) is one chain of FMAs over ascending
-// positions; its sum is scaled and added to that of the row, segment after
-// segment. Formats without scales are one chain over all of K.
+// The order of sums is the same in both kernels. A step of a block (or a group
+// that is shorter) is one chain of FMAs over ascending positions: short enough
+// for the next one to begin before it ends. The sums of the steps of a group
+// (of the row, where a row has one scale) are added in order; that of a group
+// is scaled and added to that of the row. Formats without scales are one chain
+// over all of K.
 //
 //===----------------------------------------------------------------------===//
 
@@ -71,11 +73,6 @@ protected:
     }
   }
 
-  /// Blocks of a segment of a row with one scale.
-  int64_t segmentBlocks() const {
-    return s.rowScales ? floatSegment(s.format) / s.layout.columns : 1;
-  }
-
   Emitter &e;
   const KernelShape &s;
   Value w, wOffset, x, sums, y;
@@ -90,176 +87,114 @@ public:
   void emit() {
     e.loop(lo, hi, 1, [&](Value pass) {
       Value base = e.add(wOffset, e.mul(pass, s.stream.passBytes));
-      Emitter::Values ys;
-      if (s.grouped)
-        ys = groupScaled(base);
-      else if (s.rowScales)
-        ys = rowScaled(base);
-      else
-        ys = oneChain(base);
+      e.keepRolled = true;
+      Emitter::Values ys = s.grouped ? groupScaled(base) : ungrouped(base);
+      e.keepRolled = false;
       storePass(base, e.mul(pass, kPassRows), Value(), ys);
     });
   }
 
 private:
-  struct Start {
-    Value base, x; // where a segment begins
-  };
+  Emitter::Values zeros() {
+    return Emitter::Values(kPassBlocks, e.splatFloat(0));
+  }
 
-  /// Adds one step to the chains of several segments at once.
-  void addStep(ArrayRef<Start> starts, int64_t offset, Emitter::Values &accs) {
-    SmallVector<SmallVector<Value>> planes;
-    for (const Start &start : starts)
+  /// Adds columns first.. of decoded planes to the chains of both row blocks.
+  void addColumns(ArrayRef<SmallVector<Value>> planes, Value xBase,
+                  int64_t first, int64_t count, Emitter::Values &accs) {
+    for (int64_t c = first; c < first + count; ++c) {
+      Value xv = e.broadcast(e.load(x, e.add(xBase, c)), e.floats);
       for (int64_t h = 0; h < kPassBlocks; ++h)
-        planes.push_back(decode(start.base, offset, h));
-    for (int64_t c = 0; c < s.layout.stepColumns; ++c)
-      for (size_t u = 0; u < starts.size(); ++u) {
-        Value xv = e.broadcast(e.load(x, e.add(starts[u].x, c)), e.floats);
-        for (int64_t h = 0; h < kPassBlocks; ++h) {
-          Value &acc = accs[u * kPassBlocks + h];
-          acc = e.fma(planes[u * kPassBlocks + h][c], xv, acc);
-        }
-      }
+        accs[h] = e.fma(planes[h][c], xv, accs[h]);
+    }
   }
 
-  Emitter::Values zeros(size_t n) {
-    return Emitter::Values(n * kPassBlocks, e.splatFloat(0));
+  void addStep(Value base, Value xBase, int64_t offset, Emitter::Values &accs) {
+    SmallVector<Value> planes[kPassBlocks];
+    for (int64_t h = 0; h < kPassBlocks; ++h)
+      planes[h] = decode(base, offset, h);
+    addColumns(planes, xBase, 0, s.layout.stepColumns, accs);
   }
 
-  Emitter::Values oneChain(Value base) {
-    return e.loop(0, s.stream.blocks, 1, zeros(1), [&](Value i, ValueRange in) {
-      Emitter::Values accs(in);
-      Start start{e.add(base, e.mul(i, s.blockBytes())),
-                  e.mul(i, s.layout.columns)};
-      addStep(start, s.layout.stepOffsets[0], accs);
-      return accs;
+  /// Adds the sum of one step to `totals`.
+  void addChain(Value base, Value xBase, int64_t offset,
+                Emitter::Values &totals) {
+    Emitter::Values accs = zeros();
+    addStep(base, xBase, offset, accs);
+    for (int64_t h = 0; h < kPassBlocks; ++h)
+      totals[h] = e.addFloat(totals[h], accs[h]);
+  }
+
+  /// One chain, or one for each block, over a row.
+  Emitter::Values ungrouped(Value base) {
+    return e.loop(0, s.stream.blocks, 1, zeros(), [&](Value i, ValueRange in) {
+      Emitter::Values next(in);
+      Value block = e.add(base, e.mul(i, s.blockBytes()));
+      Value xBase = e.mul(i, s.layout.columns);
+      if (s.rowScales)
+        addChain(block, xBase, s.layout.stepOffsets[0], next);
+      else
+        addStep(block, xBase, s.layout.stepOffsets[0], next);
+      return next;
     });
   }
 
-  /// Segments of `blocks` blocks each, `n` of them side by side, from block
-  /// `i` on; their sums are added to ys in order.
-  void segments(Value base, Value i, int64_t n, int64_t blocks,
-                Emitter::Values &ys) {
-    Emitter::Values accs = zeros(n);
-    for (int64_t j = 0; j < blocks; ++j) {
-      SmallVector<Start> starts;
-      for (int64_t u = 0; u < n; ++u) {
-        Value block = e.add(i, u * blocks + j);
-        starts.push_back({e.add(base, e.mul(block, s.blockBytes())),
-                          e.mul(block, s.layout.columns)});
-      }
-      addStep(starts, s.layout.stepOffsets[0], accs);
-    }
-    for (int64_t j = 0; j < n * kPassBlocks; ++j)
-      ys[j % kPassBlocks] = e.addFloat(ys[j % kPassBlocks], accs[j]);
-  }
-
-  Emitter::Values rowScaled(Value base) {
-    int64_t blocks = segmentBlocks(), pair = 2 * blocks;
-    int64_t even = s.stream.blocks / pair * pair;
-    Emitter::Values ys =
-        e.loop(0, even, pair, zeros(1), [&](Value i, ValueRange in) {
-          Emitter::Values next(in);
-          segments(base, i, 2, blocks, next);
-          return next;
-        });
-    for (int64_t i = even; i < s.stream.blocks; i += blocks)
-      segments(base, e.index(i), 1, std::min(blocks, s.stream.blocks - i), ys);
-    return ys;
-  }
-
-  /// Group g of n neighbouring blocks.
-  void group(ArrayRef<Start> blocks, Value i, int64_t g, Emitter::Values &ys) {
-    size_t n = blocks.size();
-    Emitter::Values accs = zeros(n);
-    if (s.groupQuads < s.stepQuads)
-      return; // handled by groupsOfStep
-    auto at = [&](Value step, int64_t j) {
-      SmallVector<Start> starts;
-      for (const Start &block : blocks) {
-        Start start{block.base, e.add(block.x, (g * s.groupSteps + j) *
-                                                   s.layout.stepColumns)};
-        if (step) {
-          start.base = e.add(start.base, e.mul(step, s.stepStride()));
-          start.x = e.add(start.x, e.mul(step, s.layout.stepColumns));
-        }
-        starts.push_back(start);
-      }
-      return starts;
-    };
-    int64_t first = g * s.groupSteps;
-    if (s.groupSteps <= kUnrolledSteps) {
-      for (int64_t j = 0; j < s.groupSteps; ++j)
-        addStep(at(Value(), j), s.layout.stepOffsets[first + j], accs);
-    } else {
-      accs = e.loop(0, s.groupSteps, 1, accs, [&](Value j, ValueRange in) {
-        Emitter::Values next(in);
-        addStep(at(j, 0), s.layout.stepOffsets[first], next);
-        return next;
-      });
-    }
-    for (size_t u = 0; u < n; ++u)
-      finish(blocks[u].base, e.add(i, u), g,
-             ArrayRef<Value>(accs).slice(u * kPassBlocks, kPassBlocks), ys);
-  }
-
-  void finish(Value base, Value block, int64_t g, ArrayRef<Value> accs,
+  void finish(Value base, Value block, int64_t g, ArrayRef<Value> totals,
               Emitter::Values &ys) {
     Value sum;
     if (s.zero)
       sum = e.broadcast(e.load(sums, e.add(e.mul(block, s.blockGroups), g)),
                         e.floats);
     for (int64_t h = 0; h < kPassBlocks; ++h) {
-      Value acc = accs[h];
+      Value total = totals[h];
       if (s.zero)
-        acc = e.fma(zeroOf(base, g, h), sum, acc);
-      ys[h] = e.fma(acc, scaleOf(base, g, h), ys[h]);
+        total = e.fma(zeroOf(base, g, h), sum, total);
+      ys[h] = e.fma(total, scaleOf(base, g, h), ys[h]);
     }
+  }
+
+  /// Group g of a block: some steps.
+  void group(Value base, Value xBase, Value i, int64_t g, Emitter::Values &ys) {
+    int64_t first = g * s.groupSteps, offset = s.layout.stepOffsets[first];
+    Value xGroup = e.add(xBase, first * s.layout.stepColumns);
+    Emitter::Values totals = zeros();
+    if (s.groupSteps == 1)
+      addStep(base, xGroup, offset, totals);
+    else
+      totals = e.loop(0, s.groupSteps, 1, totals, [&](Value j, ValueRange in) {
+        Emitter::Values next(in);
+        addChain(e.add(base, e.mul(j, s.stepStride())),
+                 e.add(xGroup, e.mul(j, s.layout.stepColumns)), offset, next);
+        return next;
+      });
+    finish(base, i, g, totals, ys);
   }
 
   /// Several groups share the one step of a block.
-  void groupsOfStep(const Start &start, Value i, Emitter::Values &ys) {
+  void groupsOfStep(Value base, Value xBase, Value i, Emitter::Values &ys) {
     SmallVector<Value> planes[kPassBlocks];
     for (int64_t h = 0; h < kPassBlocks; ++h)
-      planes[h] = decode(start.base, s.layout.stepOffsets[0], h);
+      planes[h] = decode(base, s.layout.stepOffsets[0], h);
     for (int64_t g = 0; g < s.blockGroups; ++g) {
-      Emitter::Values accs = zeros(1);
-      for (int64_t c = 0; c < s.layout.groupColumns; ++c) {
-        int64_t at = g * s.layout.groupColumns + c;
-        Value xv = e.broadcast(e.load(x, e.add(start.x, at)), e.floats);
-        for (int64_t h = 0; h < kPassBlocks; ++h)
-          accs[h] = e.fma(planes[h][at], xv, accs[h]);
-      }
-      finish(start.base, i, g, accs, ys);
+      Emitter::Values totals = zeros();
+      int64_t columns = s.layout.groupColumns;
+      addColumns(planes, xBase, g * columns, columns, totals);
+      finish(base, i, g, totals, ys);
     }
   }
 
-  Emitter::Values groupScaled(Value base) {
-    bool shared = s.groupQuads < s.stepQuads;
-    int64_t n = shared || s.blockGroups > 1 ? 1 : 2;
-    int64_t even = s.stream.blocks / n * n;
-    auto from = [&](Value i) {
-      return Start{e.add(base, e.mul(i, s.blockBytes())),
-                   e.mul(i, s.layout.columns)};
-    };
-    auto blocks = [&](Value i, int64_t n, Emitter::Values &ys) {
-      SmallVector<Start> starts;
-      for (int64_t u = 0; u < n; ++u)
-        starts.push_back(from(e.add(i, u)));
-      if (shared)
-        return groupsOfStep(starts[0], i, ys);
-      for (int64_t g = 0; g < s.blockGroups; ++g)
-        group(starts, i, g, ys);
-    };
-    Emitter::Values ys =
-        e.loop(0, even, n, zeros(1), [&](Value i, ValueRange in) {
-          Emitter::Values next(in);
-          blocks(i, n, next);
-          return next;
-        });
-    if (even < s.stream.blocks)
-      blocks(e.index(even), 1, ys);
-    return ys;
+  Emitter::Values groupScaled(Value base0) {
+    return e.loop(0, s.stream.blocks, 1, zeros(), [&](Value i, ValueRange in) {
+      Emitter::Values ys(in);
+      Value base = e.add(base0, e.mul(i, s.blockBytes()));
+      Value xBase = e.mul(i, s.layout.columns);
+      if (s.groupQuads < s.stepQuads)
+        groupsOfStep(base, xBase, i, ys);
+      else
+        for (int64_t g = 0; g < s.blockGroups; ++g)
+          group(base, xBase, i, g, ys);
+      return ys;
+    });
   }
 
   Value lo, hi;
@@ -344,8 +279,12 @@ private:
   /// One position: kPassBlocks registers of weights times tileRows floats.
   void column(Value weights, Value at, Value xAt, Emitter::Values &accs) {
     Value regs[kPassBlocks];
-    for (int64_t h = 0; h < kPassBlocks; ++h)
-      regs[h] = e.loadBytesAs(weights, e.add(at, 64 * h), e.floats);
+    for (int64_t h = 0; h < kPassBlocks; ++h) {
+      Value place = e.add(at, 64 * h);
+      if (direct && s.spec.prefetch)
+        e.prefetch(weights, e.add(place, kPrefetchDistance));
+      regs[h] = e.loadBytesAs(weights, place, e.floats);
+    }
     for (int64_t i = 0; i < s.tileRows; ++i) {
       Value xv = e.broadcast(e.load(x, e.add(xAt, i)), e.floats);
       for (int64_t h = 0; h < kPassBlocks; ++h) {
@@ -355,13 +294,17 @@ private:
     }
   }
 
-  Emitter::Values chain(Value weights, Value at, Value xAt, int64_t columns,
-                        Emitter::Values accs) {
-    int64_t unroll = columns % 4 == 0 ? 4 : 1;
-    return e.loop(0, columns, unroll, accs, [&](Value c, ValueRange in) {
+  Emitter::Values zeros() {
+    return Emitter::Values(s.tileRows * kPassBlocks, e.splatFloat(0));
+  }
+
+  /// The only chain of a row without scales.
+  Emitter::Values oneChain(Value weights, Value at, Value xRow) {
+    int64_t columns = s.stream.paddedCols, unroll = columns % 4 ? 1 : 4;
+    return e.loop(0, columns, unroll, zeros(), [&](Value c, ValueRange in) {
       Emitter::Values next(in);
       Value from = e.add(at, e.mul(c, kColumnBytes));
-      Value xFrom = e.add(xAt, e.mul(c, s.tileRows));
+      Value xFrom = e.add(xRow, e.mul(c, s.tileRows));
       for (int64_t u = 0; u < unroll; ++u)
         column(weights, e.add(from, u * kColumnBytes),
                e.add(xFrom, u * s.tileRows), next);
@@ -369,60 +312,113 @@ private:
     });
   }
 
-  Emitter::Values zeros() {
-    return Emitter::Values(s.tileRows * kPassBlocks, e.splatFloat(0));
+  /// `n` neighbouring chains side by side: more of them than a tile has sums
+  /// are needed to hide the latency. Chain i is columns i * length on.
+  SmallVector<Emitter::Values> chains(Value i, int64_t n, Value xRow) {
+    int64_t length = chainColumns(), unroll = length % 2 ? 1 : 2;
+    int64_t size = s.tileRows * kPassBlocks;
+    Emitter::Values inits(n * size, e.splatFloat(0));
+    Value at = e.mul(i, length * kColumnBytes);
+    Value xAt = e.add(xRow, e.mul(i, length * s.tileRows));
+    Emitter::Values flat =
+        e.loop(0, length, unroll, inits, [&](Value c, ValueRange in) {
+          Emitter::Values all;
+          Value from = e.add(at, e.mul(c, kColumnBytes));
+          Value xFrom = e.add(xAt, e.mul(c, s.tileRows));
+          for (int64_t k = 0; k < n; ++k) {
+            ValueRange mine = in.slice(k * size, size);
+            Emitter::Values next(mine.begin(), mine.end());
+            for (int64_t u = 0; u < unroll; ++u)
+              column(scratch, e.add(from, (k * length + u) * kColumnBytes),
+                     e.add(xFrom, (k * length + u) * s.tileRows), next);
+            all.append(next);
+          }
+          return all;
+        });
+    SmallVector<Emitter::Values> result;
+    for (int64_t k = 0; k < n; ++k)
+      result.emplace_back(flat.begin() + k * size,
+                          flat.begin() + (k + 1) * size);
+    return result;
+  }
+
+  int64_t chainColumns() const {
+    return s.grouped ? std::min(s.layout.groupColumns, s.layout.stepColumns)
+                     : s.layout.stepColumns;
+  }
+
+  /// The sums of chains first..last, added to `totals` in order.
+  Emitter::Values sumChains(Value first, Value last, int64_t n, Value xRow,
+                            Emitter::Values totals) {
+    return e.loop(first, last, n, totals, [&](Value i, ValueRange in) {
+      Emitter::Values next(in);
+      for (const Emitter::Values &chain : chains(i, n, xRow))
+        for (auto [sum, value] : llvm::zip(next, chain))
+          sum = e.addFloat(sum, value);
+      return next;
+    });
   }
 
   Emitter::Values rowScaled(Value xRow) {
-    int64_t length = floatSegment(s.format), all = s.stream.paddedCols;
-    int64_t whole = all / length;
-    auto segment = [&](Value i, int64_t columns, Emitter::Values &ys) {
-      Emitter::Values accs =
-          chain(scratch, e.mul(i, length * kColumnBytes),
-                e.add(xRow, e.mul(i, length * s.tileRows)), columns, zeros());
-      for (auto [sum, acc] : llvm::zip(ys, accs))
-        sum = e.addFloat(sum, acc);
-    };
-    Emitter::Values ys =
-        e.loop(0, whole, 1, zeros(), [&](Value i, ValueRange in) {
-          Emitter::Values next(in);
-          segment(i, length, next);
-          return next;
-        });
-    if (all % length)
-      segment(e.index(whole), all % length, ys);
+    int64_t all = s.stream.paddedCols / chainColumns(), even = all / 2 * 2;
+    Emitter::Values ys = sumChains(e.index(0), e.index(even), 2, xRow, zeros());
+    if (even < all)
+      ys = sumChains(e.index(even), e.index(all), 1, xRow, ys);
     return ys;
   }
 
-  Emitter::Values groupScaled(Value first, Value xRow) {
-    int64_t columns = s.layout.groupColumns;
-    return e.loop(0, s.groups, 1, zeros(), [&](Value g, ValueRange in) {
-      Emitter::Values ys(in);
-      Emitter::Values accs =
-          chain(scratch, e.mul(g, columns * kColumnBytes),
-                e.add(xRow, e.mul(g, columns * s.tileRows)), columns, zeros());
-      Value params = e.mul(g, kColumnBytes);
-      Value scales[kPassBlocks], zero[kPassBlocks];
+  /// y += scale * (sum - zero * (sum of x)) of group g.
+  void finish(Value first, Value g, ArrayRef<Value> sumsOfGroup,
+              Emitter::Values &ys) {
+    Value params = e.mul(g, kColumnBytes);
+    Value scales[kPassBlocks], zero[kPassBlocks];
+    for (int64_t h = 0; h < kPassBlocks; ++h) {
+      Value at = e.add(params, h * 64);
+      scales[h] = e.loadBytesAs(scratch, e.add(at, scaleAt), e.floats);
+      if (s.zero)
+        zero[h] = e.loadBytesAs(scratch, e.add(at, zeroAt), e.floats);
+    }
+    for (int64_t i = 0; i < s.tileRows; ++i) {
+      Value sum;
+      if (s.zero)
+        sum = e.broadcast(
+            e.load(sums, e.add(e.mul(e.add(first, i), s.groups), g)), e.floats);
       for (int64_t h = 0; h < kPassBlocks; ++h) {
-        Value at = e.add(params, h * 64);
-        scales[h] = e.loadBytesAs(scratch, e.add(at, scaleAt), e.floats);
+        int64_t j = i * kPassBlocks + h;
+        Value total = sumsOfGroup[j];
         if (s.zero)
-          zero[h] = e.loadBytesAs(scratch, e.add(at, zeroAt), e.floats);
+          total = e.fma(zero[h], sum, total);
+        ys[j] = e.fma(total, scales[h], ys[j]);
       }
-      for (int64_t i = 0; i < s.tileRows; ++i) {
-        Value sum;
-        if (s.zero)
-          sum = e.broadcast(
-              e.load(sums, e.add(e.mul(e.add(first, i), s.groups), g)),
-              e.floats);
-        for (int64_t h = 0; h < kPassBlocks; ++h) {
-          int64_t j = i * kPassBlocks + h;
-          Value acc = s.zero ? e.fma(zero[h], sum, accs[j]) : accs[j];
-          ys[j] = e.fma(acc, scales[h], ys[j]);
-        }
-      }
-      return ys;
-    });
+    }
+  }
+
+  Emitter::Values groupScaled(Value first, Value xRow) {
+    int64_t perGroup = s.layout.groupColumns / chainColumns();
+    if (perGroup > 1)
+      return e.loop(0, s.groups, 1, zeros(), [&](Value g, ValueRange in) {
+        Emitter::Values ys(in);
+        Value from = e.mul(g, perGroup);
+        Emitter::Values totals = sumChains(from, e.add(from, perGroup),
+                                           perGroup % 2 ? 1 : 2, xRow, zeros());
+        finish(first, g, totals, ys);
+        return ys;
+      });
+    auto groups = [&](Value g, int64_t n, Emitter::Values &ys) {
+      SmallVector<Emitter::Values> totals = chains(g, n, xRow);
+      for (int64_t k = 0; k < n; ++k)
+        finish(first, e.add(g, k), totals[k], ys);
+    };
+    int64_t even = s.groups / 2 * 2;
+    Emitter::Values ys =
+        e.loop(0, even, 2, zeros(), [&](Value g, ValueRange in) {
+          Emitter::Values next(in);
+          groups(g, 2, next);
+          return next;
+        });
+    if (even < s.groups)
+      groups(e.index(even), 1, ys);
+    return ys;
   }
 
   void tile(Value base, Value row, Value first) {
@@ -433,8 +429,7 @@ private:
     else if (s.rowScales)
       ys = rowScaled(xRow);
     else
-      ys = chain(direct ? w : scratch, direct ? base : e.index(0), xRow,
-                 s.stream.paddedCols, zeros());
+      ys = oneChain(direct ? w : scratch, direct ? base : e.index(0), xRow);
     for (int64_t i = 0; i < s.tileRows; ++i) {
       Value mi = e.add(first, i);
       e.when(e.less(mi, m), [&] {

@@ -137,8 +137,12 @@ private:
   /// One quad: kPassBlocks registers of weights times tileRows words.
   void dots(Value weights, Value at, Value xAt, Emitter::Values &accs) {
     Value regs[kPassBlocks];
-    for (int64_t h = 0; h < kPassBlocks; ++h)
-      regs[h] = e.loadVector(weights, e.add(at, 64 * h), e.bytes);
+    for (int64_t h = 0; h < kPassBlocks; ++h) {
+      Value place = e.add(at, 64 * h);
+      if (direct && s.spec.prefetch)
+        e.prefetch(weights, e.add(place, kPrefetchDistance));
+      regs[h] = e.loadVector(weights, place, e.bytes);
+    }
     for (int64_t i = 0; i < s.tileRows; ++i) {
       Value xv = e.load(x, e.add(xAt, i));
       for (int64_t h = 0; h < kPassBlocks; ++h) {

@@ -184,9 +184,9 @@ private:
   void scaleGroup(Value block, Value base, int64_t g, const Accumulators &plan,
                   const Sums &accs, Emitter::Values &ys) {
     if (s.spec.prefetch)
-      e.prefetch(
-          w, e.add(base, 8192 + interleavedOffset(s.layout, 0,
-                                                  s.layout.scaleOffset(g))));
+      e.prefetch(w, e.add(base, kPrefetchDistance +
+                                    interleavedOffset(
+                                        s.layout, 0, s.layout.scaleOffset(g))));
     Value sum;
     for (int64_t h = 0; h < kPassBlocks; ++h) {
       Value total = finish(accs[h], plan, correction(block, g, base, h, sum));

@@ -6,15 +6,13 @@
 //===----------------------------------------------------------------------===//
 
 #include "RegisterBuilder.h"
+#include "Shape.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "quench/Dialect/QK/IR/QK.h"
 #include "quench/Quantization/Packing.h"
 
 using namespace mlir;
 using namespace quench;
-
-/// How far ahead the weights are fetched, in bytes.
-static constexpr int64_t kPrefetchDistance = 8192;
 
 static Reg reg(Value value) { return {value.getAsOpaquePointer()}; }
 static FloatReg floatReg(Value value) { return {value.getAsOpaquePointer()}; }
@@ -110,6 +108,14 @@ Value QKRegisterBuilder::column(Reg v, unsigned column, bool clean) {
 
 /// A byte in the low bits of 2^23 is exact, and so is the difference.
 FloatReg QKRegisterBuilder::toFloats(Reg v, unsigned c, float bias) {
+  // Codes of up to four bits: one lookup, whatever their levels.
+  auto field = value(v).getDefiningOp<qk::FieldOp>();
+  if (field && field.getAt() == 0 && field.getWidth() <= 4) {
+    float levels[16];
+    for (int i = 0; i < 16; ++i)
+      levels[i] = i - bias;
+    return lookupFloats(levels, v, c);
+  }
   Value w = column(v, c, true);
   w = arith::OrIOp::create(e.b, e.loc, w, e.splat(0x4b000000));
   return floatReg(arith::SubFOp::create(e.b, e.loc, e.bitcast(w, e.floats),

@@ -47,18 +47,8 @@ int64_t quench::tileRowsOf(const Format &format, bool integer, bool tiled) {
   if (!tiled)
     return 1;
   // Two sums for each row (of the group, of all groups) fill the registers.
-  bool twoSums =
-      integer ? format.layout().groupColumns > 0 : floatSegment(format) > 0;
+  bool twoSums = integer ? format.layout().groupColumns > 0 : format.hasScale();
   return twoSums ? 4 : 8;
-}
-
-int64_t quench::floatSegment(const Format &format) {
-  const BlockLayout &layout = format.layout();
-  if (layout.groupColumns > 0)
-    return layout.groupColumns;
-  if (!format.hasScale())
-    return 0;
-  return layout.columns * std::max<int64_t>(1, 64 / layout.columns);
 }
 
 std::string quench::symbolOf(StringRef spec) {

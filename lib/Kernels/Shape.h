@@ -17,6 +17,8 @@ namespace quench {
 
 /// Steps of a group that are emitted one after the other; longer groups loop.
 constexpr int64_t kUnrolledSteps = 8;
+/// How far ahead the weights are fetched, in bytes.
+constexpr int64_t kPrefetchDistance = 8192;
 /// Bytes of one quad (four columns) of the kPassBlocks row blocks of a panel.
 constexpr int64_t kQuadBytes = 64 * kPassBlocks;
 
@@ -51,10 +53,6 @@ struct KernelShape {
 
 /// Activation rows of a tile for these kernels.
 int64_t tileRowsOf(const Format &format, bool integer, bool tiled);
-/// Columns of the segments that float kernels sum on their own; 0: all of K is
-/// one chain (formats without scales).
-int64_t floatSegment(const Format &format);
-
 /// The plain name of a format in a symbol.
 std::string symbolOf(llvm::StringRef spec);
 std::string kernelName(llvm::StringRef kind, const ContractSpec &spec);

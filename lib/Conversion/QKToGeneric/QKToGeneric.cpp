@@ -108,6 +108,8 @@ struct LowerLookup : OpRewritePattern<qk::LookupOp> {
     auto dense = dyn_cast<DenseElementsAttr>(op.getTable());
     if (!dense)
       return b.notifyMatchFailure(op, "the table is no dense constant");
+    if (succeeded(replaceLinear(op, dense, b)))
+      return success();
     auto global = getTable(b, module, memref, dense.reshape(tensor));
     Value base =
         memref::GetGlobalOp::create(b, loc, memref, global.getSymName());
@@ -128,6 +130,30 @@ struct LowerLookup : OpRewritePattern<qk::LookupOp> {
   }
 
 private:
+  /// Floats that count up by one need no table.
+  static LogicalResult replaceLinear(qk::LookupOp op, DenseElementsAttr table,
+                                     PatternRewriter &b) {
+    if (!table.getElementType().isF32() ||
+        !cast<VectorType>(op.getIndex().getType())
+             .getElementType()
+             .isInteger(32))
+      return failure();
+    auto entries = table.getValues<float>();
+    for (int64_t i = 1; i < table.getNumElements(); ++i)
+      if (entries[i] != entries[0] + i)
+        return failure();
+    Location loc = op.getLoc();
+    Type type = op.getResult().getType();
+    Value index = op.getIndex();
+    index = arith::AndIOp::create(
+        b, loc, index,
+        splat(b, loc, index.getType(), table.getNumElements() - 1));
+    Value v = arith::SIToFPOp::create(b, loc, type, index);
+    b.replaceOpWithNewOp<arith::AddFOp>(op, v,
+                                        splatFloat(b, loc, type, entries[0]));
+    return success();
+  }
+
   /// The module's global with this content; made if there is none.
   static memref::GlobalOp getTable(PatternRewriter &b, ModuleOp module,
                                    MemRefType type, DenseElementsAttr table) {
