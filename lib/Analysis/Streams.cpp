@@ -20,6 +20,8 @@ using namespace quench;
 using namespace quench::qn;
 
 std::string quench::describeNode(Operation *op) {
+  if (auto function = dyn_cast<func::FuncOp>(op))
+    return ("function '" + function.getSymName() + "'").str();
   std::string text = "'" + op->getName().getStringRef().str() + "'";
   if (auto named = op->getLoc()->findInstanceOf<NameLoc>())
     if (!named.getName().empty())

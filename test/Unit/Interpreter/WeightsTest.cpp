@@ -28,7 +28,7 @@ TEST(Weights, MapsOnBothSidesCancel) {
       %w2 = quench.map #quench.hadamard<4> %w1 axis(1) : tensor<2x4xf32> -> tensor<2x4xf32>
       %1 = quench.linear %x2, %w2 : (tensor<?x4xf32>, tensor<2x4xf32>) -> tensor<?x2xf32>
       %x3 = quench.map #quench.diag<@d, 4> %x axis(1) : tensor<?x4xf32> -> tensor<?x4xf32>
-      %w3 = quench.map #quench.diag<@d, 4, inverse = true> %w axis(1) : tensor<2x4xf32> -> tensor<2x4xf32>
+      %w3 = quench.map #quench.diag<@d, 4, inverted = true> %w axis(1) : tensor<2x4xf32> -> tensor<2x4xf32>
       %w4 = quench.map #quench.hadamard<2> %w3 axis(0) : tensor<2x4xf32> -> tensor<2x4xf32>
       %y = quench.linear %x3, %w4 : (tensor<?x4xf32>, tensor<2x4xf32>) -> tensor<?x2xf32>
       %2 = quench.map #quench.hadamard<2> %y axis(1) : tensor<?x2xf32> -> tensor<?x2xf32>

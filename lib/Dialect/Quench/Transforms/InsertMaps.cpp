@@ -108,12 +108,12 @@ private:
 void Inserter::decide(Operation *op, bool done, StringRef what,
                       const Twine &text) {
   std::string message = text.str();
-  StringRef function;
-  if (auto parent = op->getParentOfType<func::FuncOp>())
-    function = parent.getSymName();
+  auto parent = dyn_cast<func::FuncOp>(op);
+  if (!parent)
+    parent = op->getParentOfType<func::FuncOp>();
   auto opts = remark::RemarkOpts::name(what)
                   .category("quench-insert-maps")
-                  .function(function);
+                  .function(parent ? parent.getSymName() : StringRef());
   if (done)
     remark::passed(op->getLoc(), opts) << message;
   else
@@ -439,7 +439,7 @@ LogicalResult Inserter::run() {
       std::vector<Stream> streams = findStreams(function);
       if (streams.empty())
         decide(function, false, "stream",
-               "no residual stream in function " + function.getSymName());
+               "no residual stream in " + describeNode(function));
       for (Stream &stream : streams)
         rotate(function, stream, seed++);
     }

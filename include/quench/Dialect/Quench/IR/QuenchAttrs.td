@@ -90,11 +90,11 @@ def Quench_HadamardAttr : Quench_MapAttr<"Hadamard", "hadamard"> {
   let summary = "Normalized Hadamard matrix of order n, or of each block";
   let description = [{
     `#quench.hadamard<576>`: one factorization, chosen from n, used on the host and on line. With a block the
-    matrix is block diagonal. `transposed` (the inverse) matters for orders that are not powers of two.
+    matrix is block diagonal. `transpose` (the inverse) matters for orders that are not powers of two.
   }];
   let parameters = (ins "int64_t":$n, DefaultValuedParameter<"int64_t", "0">:$block,
                     DefaultValuedParameter<"bool", "false">:$transpose);
-  let assemblyFormat = "`<` $n (`,` `block` `=` $block^)? (`,` `transposed` `=` $transpose^)? `>`";
+  let assemblyFormat = "`<` $n (`,` struct($block, $transpose)^)? `>`";
   let genVerifyDecl = 1;
 }
 
@@ -102,14 +102,14 @@ def Quench_DiagAttr : Quench_MapAttr<"Diag", "diag"> {
   let summary = "Diagonal matrix of an initializer's numbers, or of their inverses";
   let parameters = (ins "::mlir::FlatSymbolRefAttr":$symbol, "int64_t":$n,
                     DefaultValuedParameter<"bool", "false">:$inverted);
-  let assemblyFormat = "`<` $symbol `,` $n (`,` `inverse` `=` $inverted^)? `>`";
+  let assemblyFormat = "`<` $symbol `,` $n (`,` `inverted` `=` $inverted^)? `>`";
 }
 
 def Quench_PermuteAttr : Quench_MapAttr<"Permute", "permute"> {
   let summary = "v'[i] = v[p[i]], p an initializer; or the inverse";
   let parameters = (ins "::mlir::FlatSymbolRefAttr":$symbol, "int64_t":$n,
                     DefaultValuedParameter<"bool", "false">:$inverted);
-  let assemblyFormat = "`<` $symbol `,` $n (`,` `inverse` `=` $inverted^)? `>`";
+  let assemblyFormat = "`<` $symbol `,` $n (`,` `inverted` `=` $inverted^)? `>`";
 }
 
 def Quench_DenseAttr : Quench_MapAttr<"DenseMap", "dense"> {
@@ -118,15 +118,14 @@ def Quench_DenseAttr : Quench_MapAttr<"DenseMap", "dense"> {
                     DefaultValuedParameter<"bool", "false">:$orthogonal,
                     DefaultValuedParameter<"bool", "false">:$transpose,
                     DefaultValuedParameter<"bool", "false">:$inverted);
-  let assemblyFormat = [{`<` $symbol `,` $n (`,` `orthogonal` `=` $orthogonal^)?
-                          (`,` `transposed` `=` $transpose^)? (`,` `inverse` `=` $inverted^)? `>`}];
+  let assemblyFormat = "`<` $symbol `,` $n (`,` struct($orthogonal, $transpose, $inverted)^)? `>`";
 }
 
 def Quench_BlockDiagAttr : Quench_MapAttr<"BlockDiag", "block_diag"> {
   let summary = "Orthogonal blocks [b, b] along the diagonal; one for all or one for each";
   let parameters = (ins "::mlir::FlatSymbolRefAttr":$symbol, "int64_t":$n, "int64_t":$block,
                     DefaultValuedParameter<"bool", "false">:$transpose);
-  let assemblyFormat = "`<` $symbol `,` $n `,` `block` `=` $block (`,` `transposed` `=` $transpose^)? `>`";
+  let assemblyFormat = "`<` $symbol `,` $n `,` `block` `=` $block (`,` `transpose` `=` $transpose^)? `>`";
 }
 
 def Quench_ProductAttr : Quench_MapAttr<"ProductMap", "product"> {
