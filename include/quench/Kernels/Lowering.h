@@ -36,7 +36,11 @@ std::unique_ptr<mlir::Pass> createApproximateMathPass();
 /// stay.
 std::unique_ptr<mlir::Pass> createBareMemRefArgumentsPass();
 
-/// Registers both by name.
+/// Pass `emit-contraction{format=... n=... k=...}`: puts kernels into a module,
+/// to be looked at and tested.
+void registerEmitContractionPass();
+
+/// Registers all three by name.
 void registerKernelPasses();
 
 /// Lowers a module (which is changed), compiles it for this machine and loads
