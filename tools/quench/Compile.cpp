@@ -1,0 +1,236 @@
+//===- Compile.cpp - quench compile -----------------------------------===//
+//
+// Part of the Quench project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "quench/Pipelines/Compile.h"
+#include "Driver.h"
+#include "Layers.h"
+#include "quench/Recipe/Recipe.h"
+#include "quench/Support/Progress.h"
+#include "llvm/Support/FileSystem.h"
+#include "llvm/Support/Path.h"
+#include "llvm/Support/raw_ostream.h"
+#include <sys/resource.h>
+
+using namespace llvm;
+using namespace quench;
+
+static cl::SubCommand options("compile",
+                              "Compile an ONNX model to a native file");
+
+static cl::opt<std::string> modelPath(cl::Positional, cl::desc("MODEL.onnx"),
+                                      cl::sub(options));
+static cl::opt<std::string>
+    outputPath("o", cl::value_desc("OUT"), cl::sub(options),
+               cl::desc("The file that is written; by default MODEL with "
+                        "another ending, in the current folder"));
+static cl::opt<std::string>
+    recipe("recipe", cl::init("w4a8"), cl::value_desc("NAME|FILE.yaml"),
+           cl::sub(options),
+           cl::desc("How weights are stored: a built-in recipe ('quench "
+                    "recipes' lists them) or a file; default w4a8"));
+static cl::opt<std::string>
+    cpu("cpu", cl::init("native"), cl::value_desc("NAME"), cl::sub(options),
+        cl::desc("Processor to compile for: native (default), generic, or "
+                 "LLVM's name, as x86-64-v3 or znver5"));
+static cl::opt<std::string>
+    emit("emit", cl::init("so"), cl::value_desc("KIND"), cl::sub(options),
+         cl::desc("What is written: so (default), obj, asm, llvm or mlir"));
+static cl::list<std::string>
+    reports("report", cl::value_desc("FILE.json|.html"), cl::sub(options),
+            cl::desc("Write what became of each layer; may be given "
+                     "twice"));
+static cl::opt<std::string>
+    saveRecipePath("save-recipe", cl::value_desc("FILE.yaml"), cl::sub(options),
+                   cl::desc("Write the recipe with all its fields"));
+static cl::opt<int> threads("threads", cl::init(0), cl::value_desc("N"),
+                            cl::sub(options),
+                            cl::desc("Threads; by default one per processor. "
+                                     "The result does not depend on it"));
+static cl::opt<int64_t>
+    maxPositions("max-positions", cl::init(2048), cl::value_desc("N"),
+                 cl::sub(options),
+                 cl::desc("The most positions of the cache of a language "
+                          "model (default 2048)"));
+static cl::opt<std::string>
+    stopAfter("stop-after", cl::value_desc("STAGE"), cl::sub(options),
+              cl::desc("Write the IR after this stage instead: onnx, quench, "
+                       "contract, qk or llvm"));
+static cl::opt<std::string>
+    printTree("print-ir-tree", cl::value_desc("DIR"), cl::sub(options),
+              cl::desc("Write the IR after each pass into this folder"));
+
+static constexpr StringRef kinds[] = {"so", "obj", "asm", "llvm", "mlir"};
+static constexpr StringRef stages[] = {"onnx", "quench", "contract", "qk",
+                                       "llvm"};
+
+static std::string defaultOutput() {
+  SmallString<256> path(sys::path::filename(modelPath));
+  StringRef ending = !stopAfter.empty() || emit == "mlir" ? "mlir"
+                     : emit == "obj"                      ? "o"
+                     : emit == "asm"                      ? "s"
+                     : emit == "llvm"                     ? "ll"
+                                                          : "so";
+  sys::path::replace_extension(path, ending);
+  return path.str().str();
+}
+
+/// The most memory this process had, in bytes.
+static double peakMemory() {
+  struct rusage usage;
+  if (getrusage(RUSAGE_SELF, &usage))
+    return 0;
+  return usage.ru_maxrss * 1024.0;
+}
+
+static Error writeReports(const CompileReport &report, const LayerTable &table,
+                          double seconds) {
+  double fileBits =
+      table.all().weights ? 8.0 * report.fileBytes / table.all().weights : 0;
+  for (StringRef path : reports) {
+    std::string text;
+    if (path.ends_with_insensitive(".json")) {
+      json::Object object = table.toJSON();
+      json::Object steps;
+      for (const auto &[step, time] : report.seconds)
+        steps[step] = time;
+      object["model"] = modelPath;
+      object["output"] = outputPath;
+      object["file_bytes"] = report.fileBytes;
+      object["file_bits_per_weight"] = fileBits;
+      object["weights_bytes"] = report.weightsBytes;
+      object["code_bytes"] = report.codeBytes;
+      object["seconds"] = std::move(steps);
+      object["total_seconds"] = seconds;
+      object["peak_memory_bytes"] = peakMemory();
+      text = formatv("{0:2}\n", json::Value(std::move(object)));
+    } else {
+      std::string steps;
+      for (const auto &[step, time] : report.seconds)
+        steps +=
+            (steps.empty() ? "" : ", ") + step + formatted(" %.2f s", time);
+      text = table.toHTML(
+          modelPath,
+          {{"recipe", report.recipe},
+           {"processor", report.cpu},
+           {"file", outputPath + ", " + formatBytes(report.fileBytes)},
+           {"bits a weight, whole file", formatted("%.3f", fileBits)},
+           {"code", formatBytes(report.codeBytes)},
+           {"time", formatted("%.1f s", seconds) + " (" + steps + ")"},
+           {"peak memory", formatBytes(peakMemory())}});
+    }
+    if (Error error = writeFile(path, text))
+      return error;
+  }
+  return Error::success();
+}
+
+static Error compile() {
+  if (outputPath.empty())
+    outputPath = defaultOutput();
+  if (outputPath == "-" && emit != "mlir" && emit != "asm" && emit != "llvm" &&
+      stopAfter.empty())
+    return createStringError("a binary is not written to standard output");
+  if (sys::fs::is_directory(outputPath))
+    return createStringError("'" + outputPath + "' is a folder");
+  bool same = false;
+  if (!sys::fs::equivalent(modelPath, outputPath, same) && same)
+    return createStringError("'" + outputPath +
+                             "' would replace the model itself");
+  // A recipe that cannot be read or written is told before the long work.
+  Expected<Recipe> loaded = loadRecipe(recipe);
+  if (!loaded)
+    return loaded.takeError();
+  if (!saveRecipePath.empty())
+    if (Error error = saveRecipe(*loaded, saveRecipePath))
+      return error;
+
+  Progress progress;
+  CompileOptions request;
+  request.model = modelPath;
+  request.output = outputPath;
+  request.recipe = recipe;
+  request.cpu = cpu;
+  request.emit = emit;
+  request.stopAfter = stopAfter;
+  request.printTree = printTree;
+  request.threads = threads;
+  request.maxPositions = maxPositions;
+  request.progress = [&](StringRef step, StringRef name, int64_t done,
+                         int64_t total) {
+    progress.update(step, name, done, total);
+  };
+  CompileReport report;
+  Stopwatch watch;
+  Error error = compileModel(request, report);
+  progress.finish();
+  if (error)
+    return error;
+  double seconds = watch.seconds();
+  Expected<LayerTable> table = LayerTable::parse(report.toJSON(), outputPath);
+  if (!table)
+    return table.takeError();
+  if (Error error = writeReports(report, *table, seconds))
+    return error;
+  if (outputPath == "-")
+    return Error::success();
+
+  raw_ostream &out = outs();
+  out << outputPath;
+  if (report.fileBytes)
+    out << ": " << formatBytes(report.fileBytes);
+  if (double weights = table->all().weights; weights && report.fileBytes) {
+    out << formatted(", %.3f bits a weight", 8.0 * report.fileBytes / weights);
+    if (LayerTable::Total linear = table->linear(); linear.weights)
+      out << formatted(" (linear layers %.3f)", linear.bitsPerWeight());
+  }
+  out << formatted("; %.1f s, ", seconds) << formatBytes(peakMemory())
+      << " of memory\n";
+  return Error::success();
+}
+
+static int run() {
+  if (modelPath.empty())
+    return wrongUsage(compileCommand, "the model's file is missing");
+  if (!is_contained(kinds, StringRef(emit)))
+    return wrongUsage(compileCommand, "--emit " + emit +
+                                          ": so, obj, asm, llvm or mlir is "
+                                          "accepted");
+  if (!stopAfter.empty() && !is_contained(stages, StringRef(stopAfter)))
+    return wrongUsage(compileCommand, "--stop-after " + stopAfter +
+                                          ": onnx, quench, contract, qk or "
+                                          "llvm is accepted");
+  for (StringRef path : reports)
+    if (!path.ends_with_insensitive(".json") &&
+        !path.ends_with_insensitive(".html"))
+      return wrongUsage(compileCommand,
+                        "--report " + path +
+                            ": a name that ends in .json or .html is "
+                            "accepted");
+  if (threads < 0)
+    return wrongUsage(compileCommand, "--threads is not negative");
+  if (maxPositions < 1)
+    return wrongUsage(compileCommand, "--max-positions is at least 1");
+  if (Error error = compile())
+    return fail(std::move(error));
+  return Done;
+}
+
+static std::string notes() {
+  return "\nWeights beside the model (external data) are found by themselves. "
+         "The output is one\nshared object that needs no library of this "
+         "project; it appears whole or not at all.\n\nExamples:\n\n"
+         "  quench compile model.onnx\n"
+         "  quench compile model.onnx -o model.so --recipe w4a8 --report "
+         "model.html\n"
+         "  quench compile model.onnx -o old.so --cpu x86-64-v3 --recipe w8\n"
+         "  quench compile model.onnx -o - --stop-after quench\n";
+}
+
+const Command quench::compileCommand = {options,
+                                        "MODEL.onnx [-o OUT] "
+                                        "[OPTION...]",
+                                        notes, run};

@@ -1,0 +1,220 @@
+//===- Eval.cpp - quench eval -----------------------------------------===//
+//
+// Part of the Quench project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "quench/Analysis/Eval.h"
+#include "Driver.h"
+#include "LanguageModel.h"
+#include "ReferenceLogits.h"
+#include "Texts.h"
+#include "quench/Support/Progress.h"
+#include "llvm/Support/raw_ostream.h"
+
+using namespace llvm;
+using namespace quench;
+
+static cl::SubCommand
+    options("eval", "Perplexity of a language model, and its distance to a "
+                    "reference");
+
+static cl::opt<std::string> modelPath(cl::Positional, cl::desc("OUT"),
+                                      cl::sub(options));
+static cl::opt<std::string>
+    dataPath("data", cl::value_desc("FILE"), cl::sub(options),
+             cl::desc("Token ids (.npy) or a text (any other name)"));
+static cl::opt<std::string>
+    tokenizerPath("tokenizer", cl::value_desc("FILE"), cl::sub(options),
+                  cl::desc("A Hugging Face tokenizer.json; by default the one "
+                           "next to the model"));
+static cl::opt<int64_t> context("context", cl::init(512), cl::value_desc("N"),
+                                cl::sub(options),
+                                cl::desc("Tokens of a window (default 512); "
+                                         "the second half is scored"));
+static cl::opt<int64_t> windowCount("windows", cl::init(0), cl::value_desc("N"),
+                                    cl::sub(options),
+                                    cl::desc("The most windows; by default "
+                                             "all"));
+static cl::opt<std::string>
+    referencePath("reference", cl::value_desc("MODEL"), cl::sub(options),
+                  cl::desc("Compare with this ONNX model, run by the "
+                           "reference interpreter, or this compiled one"));
+static cl::opt<std::string>
+    cachePath("reference-cache", cl::value_desc("FILE"), cl::sub(options),
+              cl::desc("Keep the reference's logits in this file, and read "
+                       "them there the next time"));
+static cl::opt<bool>
+    interpret("interpret", cl::sub(options),
+              cl::desc("OUT is an ONNX model: run it by the reference "
+                       "interpreter"));
+static cl::opt<std::string> recipe("recipe", cl::value_desc("NAME|FILE"),
+                                   cl::sub(options),
+                                   cl::desc("With --interpret: apply this "
+                                            "recipe first"));
+static cl::opt<int> threads("threads", cl::init(0), cl::value_desc("N"),
+                            cl::sub(options),
+                            cl::desc("Threads; by default one per "
+                                     "processor"));
+static cl::opt<bool> asJSON("json", cl::sub(options),
+                            cl::desc("Print one JSON object"));
+
+static Expected<std::unique_ptr<LanguageModel>> openAny(StringRef path) {
+  if (path.ends_with_insensitive(".onnx"))
+    return LanguageModel::openInterpreted(path, "");
+  return LanguageModel::openCompiled(path, threads, 0, context);
+}
+
+/// The windows of all rows; rows that are shorter than one are left out.
+static Expected<std::vector<ArrayRef<int64_t>>>
+cutWindows(const TokenRows &data) {
+  std::vector<ArrayRef<int64_t>> windows;
+  std::string reason;
+  for (const std::vector<int64_t> &row : data.rows) {
+    int64_t left = windowCount ? windowCount - windows.size() : 0;
+    if (windowCount && left <= 0)
+      break;
+    Expected<SmallVector<ArrayRef<int64_t>>> found =
+        evaluationWindows(row, context, left);
+    if (!found) {
+      reason = toString(found.takeError());
+      continue;
+    }
+    windows.insert(windows.end(), found->begin(), found->end());
+  }
+  if (windows.empty())
+    return createStringError("'" + dataPath +
+                             "': " + (reason.empty() ? "no tokens" : reason));
+  return windows;
+}
+
+static HostTensor viewLogits(std::vector<float> &logits, int64_t tokens) {
+  int64_t vocabulary = logits.size() / tokens;
+  return HostTensor::view(ElementKind::F32, {tokens, vocabulary}, logits.data(),
+                          nullptr);
+}
+
+static void print(const Evaluation &result, double seconds) {
+  if (asJSON) {
+    json::Object object{{"perplexity", result.perplexity()},
+                        {"loss", result.loss()},
+                        {"tokens", result.tokens()},
+                        {"windows", result.windows()},
+                        {"context", static_cast<int64_t>(context)},
+                        {"seconds", seconds}};
+    if (result.hasReference()) {
+      object["kl"] = result.divergence();
+      object["top1"] = result.agreement();
+      object["reference_perplexity"] = result.referencePerplexity();
+    } else {
+      object["kl"] = nullptr;
+      object["top1"] = nullptr;
+    }
+    printJSON(std::move(object));
+    return;
+  }
+  raw_ostream &out = outs();
+  out << formatted("perplexity     %.4f\n", result.perplexity());
+  if (result.hasReference()) {
+    out << formatted("reference      %.4f\n", result.referencePerplexity());
+    out << formatted("KL divergence  %.6f nats\n", result.divergence());
+    out << formatted("same top token %.2f %%\n", 100 * result.agreement());
+  }
+  out << "tokens scored  " << result.tokens() << " in " << result.windows()
+      << " windows of " << context << '\n';
+}
+
+static Error evaluate() {
+  Expected<TokenRows> data = readTokens(dataPath, tokenizerPath, modelPath);
+  if (!data)
+    return data.takeError();
+  Expected<std::vector<ArrayRef<int64_t>>> windows = cutWindows(*data);
+  if (!windows)
+    return windows.takeError();
+  Progress progress;
+  progress.update("open", modelPath, 0, 0);
+  Expected<std::unique_ptr<LanguageModel>> model =
+      interpret ? LanguageModel::openInterpreted(modelPath, recipe)
+                : LanguageModel::openCompiled(modelPath, threads, 0, context);
+  if (!model)
+    return model.takeError();
+  if (int64_t room = (*model)->capacity(); room && room < context)
+    return createStringError("'" + modelPath + "' holds " + Twine(room) +
+                             " positions, fewer than a window of --context " +
+                             Twine(context));
+
+  std::unique_ptr<ReferenceLogits> reference;
+  if (!referencePath.empty()) {
+    progress.update("open", referencePath, 0, 0);
+    Expected<std::unique_ptr<ReferenceLogits>> opened =
+        ReferenceLogits::open(referencePath, cachePath, *windows,
+                              [] { return openAny(referencePath); });
+    if (!opened)
+      return opened.takeError();
+    reference = std::move(*opened);
+  }
+
+  Stopwatch watch;
+  Evaluation result;
+  std::vector<float> logits, referenceLogits;
+  for (auto [i, window] : enumerate(*windows)) {
+    progress.update("evaluate", "window " + std::to_string(i + 1), i,
+                    windows->size());
+    int64_t count = window.size();
+    if (Error error = (*model)->textLogits(window, logits))
+      return error;
+    HostTensor tensor = viewLogits(logits, count), referenceTensor;
+    if (reference) {
+      if (Error error = reference->window(i, referenceLogits))
+        return error;
+      referenceTensor = viewLogits(referenceLogits, count);
+    }
+    if (Error error = result.addWindow(window, tensor,
+                                       reference ? &referenceTensor : nullptr))
+      return error;
+  }
+  progress.update("evaluate", "", windows->size(), windows->size());
+  if (reference)
+    if (Error error = reference->finish())
+      return error;
+  progress.finish();
+  print(result, watch.seconds());
+  return Error::success();
+}
+
+static int run() {
+  if (modelPath.empty())
+    return wrongUsage(evalCommand, "the model's file is missing");
+  if (dataPath.empty())
+    return wrongUsage(evalCommand, "--data FILE is missing");
+  if (context < 4)
+    return wrongUsage(evalCommand, "--context is at least 4");
+  if (windowCount < 0 || threads < 0)
+    return wrongUsage(evalCommand, "--windows and --threads are not negative");
+  if (!recipe.empty() && !interpret)
+    return wrongUsage(evalCommand, "--recipe needs --interpret; a compiled "
+                                   "model has its recipe");
+  if (!cachePath.empty() && referencePath.empty())
+    return wrongUsage(evalCommand, "--reference-cache needs --reference");
+  if (Error error = evaluate())
+    return fail(std::move(error));
+  return Done;
+}
+
+static std::string notes() {
+  return "\nThe data are cut into windows of --context tokens, and each window "
+         "is a text of its\nown. Positions from the middle on to the last but "
+         "one are scored against the token\nthat follows. An .npy matrix has "
+         "a text in each row.\n\nJSON keys: perplexity, loss (nats a token), "
+         "tokens (scored), windows, context,\nseconds; kl (nats), top1 (0 to "
+         "1) and reference_perplexity with --reference (kl and\ntop1 are null "
+         "without).\n\nExamples:\n\n"
+         "  quench eval model.so --data text.txt --windows 16\n"
+         "  quench eval model.so --data ids.npy --reference model.onnx "
+         "--json\n"
+         "  quench eval model.onnx --interpret --recipe w4 --data text.txt\n";
+}
+
+const Command quench::evalCommand = {
+    options, "OUT --data FILE [--reference MODEL] [OPTION...]", notes, run};

@@ -1,0 +1,74 @@
+//===- LanguageModel.h - Logits of texts --------------------*- C++ -*-===//
+//
+// Part of the Quench project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef QUENCH_TOOLS_QUENCH_LANGUAGEMODEL_H
+#define QUENCH_TOOLS_QUENCH_LANGUAGEMODEL_H
+
+#include "llvm/ADT/ArrayRef.h"
+#include "llvm/ADT/StringRef.h"
+#include "llvm/Support/Error.h"
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace quench {
+
+/// A model that gives logits for the next token: compiled, with or without
+/// state, or interpreted.
+class LanguageModel {
+public:
+  virtual ~LanguageModel() = default;
+
+  /// Opens a compiled model. threads 0: one per processor; capacity 0: as many
+  /// positions as `needed`, but no more than the model has.
+  static llvm::Expected<std::unique_ptr<LanguageModel>>
+  openCompiled(llvm::StringRef path, int threads, int64_t capacity,
+               int64_t needed);
+  /// Imports an ONNX model for the reference interpreter; an empty recipe
+  /// leaves it as it is.
+  static llvm::Expected<std::unique_ptr<LanguageModel>>
+  openInterpreted(llvm::StringRef path, llvm::StringRef recipe);
+
+  llvm::StringRef path() const { return modelPath; }
+  /// The number of token ids; 0 before the first call if the model does not
+  /// tell.
+  int64_t vocabulary() const { return vocabularySize; }
+  /// The most tokens of a text; 0: no limit is known.
+  virtual int64_t capacity() const { return 0; }
+
+  /// Logits after each token of a text, which has nothing before it:
+  /// [tokens][vocabulary].
+  llvm::Error textLogits(llvm::ArrayRef<int64_t> tokens,
+                         std::vector<float> &logits);
+  /// Appends tokens to the running text; `logits` gets those after the last.
+  llvm::Error append(llvm::ArrayRef<int64_t> tokens,
+                     std::vector<float> &logits);
+
+protected:
+  explicit LanguageModel(llvm::StringRef path) : modelPath(path.str()) {}
+
+  virtual llvm::Error runText(llvm::ArrayRef<int64_t> tokens,
+                              std::vector<float> &logits) = 0;
+  /// Without state: the whole text is run again.
+  virtual llvm::Error runAppend(llvm::ArrayRef<int64_t> tokens,
+                                std::vector<float> &logits);
+
+  std::string modelPath;
+  int64_t vocabularySize = 0;
+
+private:
+  llvm::Error check(llvm::ArrayRef<int64_t> tokens) const;
+  std::vector<int64_t> history;
+};
+
+/// Error: an id that is negative or not below `vocabulary` (0: not known).
+llvm::Error checkTokens(llvm::ArrayRef<int64_t> tokens, int64_t vocabulary);
+
+} // namespace quench
+
+#endif // QUENCH_TOOLS_QUENCH_LANGUAGEMODEL_H
