@@ -112,8 +112,14 @@ struct BareMemRefs : PassWrapper<BareMemRefs, OperationPass<ModuleOp>> {
       for (OpOperand &operand : call->getOpOperands())
         if (Type now = bare(operand.get().getType());
             now != operand.get().getType())
-          operand.set(
-              memref::CastOp::create(b, call.getLoc(), now, operand.get()));
+          // No memref.cast: folded into one of a static size it would be
+          // invalid.
+          operand.set(memref::ReinterpretCastOp::create(
+              b, call.getLoc(), cast<MemRefType>(now), operand.get(),
+              b.getIndexAttr(0),
+              ArrayRef<OpFoldResult>{
+                  b.getIndexAttr(cast<MemRefType>(now).getDimSize(0))},
+              ArrayRef<OpFoldResult>{b.getIndexAttr(1)}));
     });
   }
 };
@@ -131,6 +137,7 @@ std::unique_ptr<Pass> quench::createApproximateMathPass() {
 void quench::registerKernelPasses() {
   PassRegistration<ApproximateMath>();
   PassRegistration<BareMemRefs>();
+  registerEmitContractionPass();
 }
 
 void quench::buildKernelLoweringPipeline(OpPassManager &pm,
