@@ -43,12 +43,14 @@ static bool canBeShape(const ::onnx::TypeProto *type) {
 /// Throws if an attribute is so far out of range that the library's inference
 /// would index or allocate by it unchecked.
 static void checkAttributes(::onnx::InferenceContext &context) {
-  static constexpr struct {
+  int64_t outputs = static_cast<int64_t>(context.getNumOutputs());
+  const struct {
     const char *name;
     int64_t least, most;
-  } kRanges[] = {
-      {"axis", -64, 64}, {"batch_dims", 0, 64}, {"num_outputs", 1, 4096}};
-  for (const auto &range : kRanges) {
+  } ranges[] = {{"axis", -64, 64},
+                {"batch_dims", 0, 64},
+                {"num_outputs", outputs, outputs}};
+  for (const auto &range : ranges) {
     const ::onnx::AttributeProto *attribute = context.getAttribute(range.name);
     if (attribute &&
         (attribute->i() < range.least || attribute->i() > range.most))
