@@ -141,3 +141,90 @@ func.func @results(%ids: tensor<1x?xi64>) -> (tensor<1x?x8xf32>, tensor<1x?x8xf3
   %r = arith.addf %h, %o : tensor<1x?x8xf32> loc("/add")
   return %r, %v : tensor<1x?x8xf32>, tensor<1x?x8xf32>
 }
+
+// -----
+
+quench.initializer @t source(#quench.file<"m.data", 0, 2048>) : tensor<64x8xf32>
+quench.initializer @w source(#quench.file<"m.data", 0, 256>) : tensor<8x8xf32>
+
+// What is added went through an activation function.
+// REMARK: [Missed] stream
+// REMARK-SAME: Function=other_writer
+// REMARK-SAME: stays as it is: 'math.tanh' writes the stream and is neither a linear layer nor an embedding
+func.func @other_writer(%ids: tensor<?xi64>) -> tensor<?x8xf32> {
+  %t = quench.weight @t : tensor<64x8xf32>
+  %w = quench.weight @w : tensor<8x8xf32>
+  %h = quench.embedding %ids, %t : (tensor<?xi64>, tensor<64x8xf32>) -> tensor<?x8xf32>
+  %n = quench.norm "rms" %h {epsilon = 1.0e-5 : f32} : tensor<?x8xf32> -> tensor<?x8xf32>
+  %y = quench.linear %n, %w : (tensor<?x8xf32>, tensor<8x8xf32>) -> tensor<?x8xf32>
+  %x = math.tanh %y : tensor<?x8xf32>
+  %r = arith.addf %h, %x : tensor<?x8xf32>
+  %m = quench.norm "rms" %r {epsilon = 1.0e-5 : f32} : tensor<?x8xf32> -> tensor<?x8xf32>
+  %z = quench.linear %m, %w : (tensor<?x8xf32>, tensor<8x8xf32>) -> tensor<?x8xf32>
+  return %z : tensor<?x8xf32>
+}
+
+// -----
+
+quench.initializer @t source(#quench.file<"m.data", 0, 2048>) : tensor<64x8xf32>
+quench.initializer @w source(#quench.file<"m.data", 0, 256>) : tensor<8x8xf32>
+
+// A bias of an RMS norm.
+// REMARK: [Missed] stream
+// REMARK-SAME: Function=norm_bias
+// REMARK-SAME: stays as it is: 'quench.norm' adds a bias
+func.func @norm_bias(%ids: tensor<?xi64>) -> tensor<?x8xf32> {
+  %t = quench.weight @t : tensor<64x8xf32>
+  %w = quench.weight @w : tensor<8x8xf32>
+  %h = quench.embedding %ids, %t : (tensor<?xi64>, tensor<64x8xf32>) -> tensor<?x8xf32>
+  %b = arith.constant dense<1.0> : tensor<8xf32>
+  %n = quench.norm "rms" %h bias(%b : tensor<8xf32>) {epsilon = 1.0e-5 : f32} : tensor<?x8xf32> -> tensor<?x8xf32>
+  %y = quench.linear %n, %w : (tensor<?x8xf32>, tensor<8x8xf32>) -> tensor<?x8xf32>
+  %r = arith.addf %h, %y : tensor<?x8xf32>
+  %m = quench.norm "rms" %r {epsilon = 1.0e-5 : f32} : tensor<?x8xf32> -> tensor<?x8xf32>
+  %z = quench.linear %m, %w : (tensor<?x8xf32>, tensor<8x8xf32>) -> tensor<?x8xf32>
+  return %z : tensor<?x8xf32>
+}
+
+// -----
+
+quench.initializer @t source(#quench.file<"m.data", 0, 2048>) : tensor<64x8xf32>
+quench.initializer @w source(#quench.file<"m.data", 0, 256>) : tensor<8x8xf32>
+
+// A gain that is computed.
+// REMARK: [Missed] stream
+// REMARK-SAME: Function=computed_gain
+// REMARK-SAME: stays as it is: 'quench.norm' has a gain that is not an initializer
+func.func @computed_gain(%ids: tensor<?xi64>, %g: tensor<8xf32>) -> tensor<?x8xf32> {
+  %t = quench.weight @t : tensor<64x8xf32>
+  %w = quench.weight @w : tensor<8x8xf32>
+  %h = quench.embedding %ids, %t : (tensor<?xi64>, tensor<64x8xf32>) -> tensor<?x8xf32>
+  %n = quench.norm "rms" %h gain(%g : tensor<8xf32>) {epsilon = 1.0e-5 : f32} : tensor<?x8xf32> -> tensor<?x8xf32>
+  %y = quench.linear %n, %w : (tensor<?x8xf32>, tensor<8x8xf32>) -> tensor<?x8xf32>
+  %r = arith.addf %h, %y : tensor<?x8xf32>
+  %m = quench.norm "rms" %r {epsilon = 1.0e-5 : f32} : tensor<?x8xf32> -> tensor<?x8xf32>
+  %z = quench.linear %m, %w : (tensor<?x8xf32>, tensor<8x8xf32>) -> tensor<?x8xf32>
+  return %z : tensor<?x8xf32>
+}
+
+// -----
+
+quench.initializer @t source(#quench.file<"m.data", 0, 2048>) : tensor<64x8xf32>
+quench.initializer @w source(#quench.file<"m.data", 0, 256>) : tensor<8x8xf32>
+
+// A weight that is computed.
+// REMARK: [Missed] stream
+// REMARK-SAME: Function=computed_weight
+// REMARK-SAME: stays as it is: 'quench.linear' has a weight that is computed by 'arith.addf'
+func.func @computed_weight(%ids: tensor<?xi64>) -> tensor<?x8xf32> {
+  %t = quench.weight @t : tensor<64x8xf32>
+  %w = quench.weight @w : tensor<8x8xf32>
+  %h = quench.embedding %ids, %t : (tensor<?xi64>, tensor<64x8xf32>) -> tensor<?x8xf32>
+  %n = quench.norm "rms" %h {epsilon = 1.0e-5 : f32} : tensor<?x8xf32> -> tensor<?x8xf32>
+  %v = arith.addf %w, %w : tensor<8x8xf32>
+  %y = quench.linear %n, %v : (tensor<?x8xf32>, tensor<8x8xf32>) -> tensor<?x8xf32>
+  %r = arith.addf %h, %y : tensor<?x8xf32>
+  %m = quench.norm "rms" %r {epsilon = 1.0e-5 : f32} : tensor<?x8xf32> -> tensor<?x8xf32>
+  %z = quench.linear %m, %w : (tensor<?x8xf32>, tensor<8x8xf32>) -> tensor<?x8xf32>
+  return %z : tensor<?x8xf32>
+}

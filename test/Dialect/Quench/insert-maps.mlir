@@ -139,3 +139,41 @@ func.func @tied(%ids: tensor<?xi64>) -> tensor<?x64xf32> {
   %l = quench.linear %m, %t : (tensor<?x12xf32>, tensor<64x12xf32>) -> tensor<?x64xf32>
   return %l : tensor<?x64xf32>
 }
+
+// -----
+
+// Scaling by one number and reshapes do not stand in the way.
+
+quench.initializer @t source(#quench.file<"m.data", 0, 2048>) : tensor<64x8xf32>
+quench.initializer @w source(#quench.file<"m.data", 0, 256>) : tensor<8x8xf32>
+
+// REMARK: [Passed] stream
+// REMARK-SAME: Function=scaled
+// REMARK-SAME: 2 writers, 2 readers
+
+// CHECK-LABEL: func.func @scaled
+// CHECK-COUNT-4: quench.map #quench.product<[#quench.signs<8, seed = 7>, #quench.hadamard<8>]> {{.*}} axis({{[01]}}) : tensor<{{8|64}}x8xf32>
+// CHECK-NOT: quench.map
+#id = affine_map<(a, b) -> (a, b)>
+func.func @scaled(%ids: tensor<1x?xi64>, %size: index) -> tensor<?x8xf32> {
+  %t = quench.weight @t : tensor<64x8xf32>
+  %w = quench.weight @w : tensor<8x8xf32>
+  %e = quench.embedding %ids, %t : (tensor<1x?xi64>, tensor<64x8xf32>) -> tensor<1x?x8xf32>
+  %flat = tensor.collapse_shape %e [[0, 1], [2]] : tensor<1x?x8xf32> into tensor<?x8xf32>
+  %eight = arith.constant 8.0 : f32
+  %init = tensor.empty(%size) : tensor<?x8xf32>
+  %h = linalg.generic {indexing_maps = [#id, #id], iterator_types = ["parallel", "parallel"]}
+      ins(%flat : tensor<?x8xf32>) outs(%init : tensor<?x8xf32>) {
+  ^bb0(%x: f32, %o: f32):
+    %p = arith.mulf %x, %eight : f32
+    linalg.yield %p : f32
+  } -> tensor<?x8xf32>
+  %n = quench.norm "rms" %h {epsilon = 1.0e-5 : f32} : tensor<?x8xf32> -> tensor<?x8xf32>
+  %y = quench.linear %n, %w : (tensor<?x8xf32>, tensor<8x8xf32>) -> tensor<?x8xf32>
+  %r = arith.subf %h, %y : tensor<?x8xf32>
+  %m = quench.norm "rms" %r {epsilon = 1.0e-5 : f32} : tensor<?x8xf32> -> tensor<?x8xf32>
+  %c = tensor.cast %m : tensor<?x8xf32> to tensor<4x8xf32>
+  %z = quench.linear %c, %w : (tensor<4x8xf32>, tensor<8x8xf32>) -> tensor<4x8xf32>
+  %d = tensor.cast %z : tensor<4x8xf32> to tensor<?x8xf32>
+  return %d : tensor<?x8xf32>
+}
