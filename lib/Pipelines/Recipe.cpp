@@ -5,13 +5,25 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "quench/Recipe/Recipe.h"
+#include "quench/Dialect/Quench/Transforms/InsertMaps.h"
 #include "quench/Pipelines/Compile.h"
 
 using namespace quench;
 
 llvm::Error quench::applyRecipeToModule(mlir::ModuleOp module,
-                                        llvm::StringRef recipe) {
-  if (recipe == "f32")
-    return llvm::Error::success();
-  return llvm::createStringError("no recipe '" + recipe + "'");
+                                        llvm::StringRef name) {
+  llvm::Expected<Recipe> recipe = loadRecipe(name);
+  if (!recipe)
+    return recipe.takeError();
+  if (recipe->rotate != Rotate::None) {
+    InsertMapsOptions options;
+    options.rotateStream = true;
+    options.rotateDown = recipe->rotate == Rotate::StreamAndDown;
+    options.seed = recipe->seed;
+    if (mlir::failed(insertMaps(module, options)))
+      return llvm::createStringError("'" + recipe->origin +
+                                     "': the rotations cannot be inserted");
+  }
+  return quantizeLayers(module, *recipe);
 }

@@ -13,6 +13,7 @@
 using namespace mlir;
 using namespace quench;
 using llvm::createStringError;
+using llvm::Error;
 using llvm::Expected;
 
 StringRef quench::layerRole(Operation *op) {
@@ -162,15 +163,27 @@ static void insertAfter(OpBuilder &builder, Value value) {
 }
 
 LogicalResult quench::applyRecipe(ModuleOp module, const Recipe &recipe) {
+  if (Error error = quantizeLayers(module, recipe))
+    return module.emitError() << llvm::toString(std::move(error));
+  return success();
+}
+
+Error quench::quantizeLayers(ModuleOp module, const Recipe &recipe) {
   Expected<LayerPlans> plans = planLayers(module, recipe);
   if (!plans)
-    return module.emitError() << llvm::toString(plans.takeError());
+    return plans.takeError();
   MLIRContext *context = module.getContext();
   context->loadDialect<qn::QuenchDialect>();
   OpBuilder builder(context);
   llvm::DenseMap<std::pair<Value, Attribute>, Value> weights;
   llvm::DenseMap<Value, Value> inputs;
-  auto error = [&]() { return module.emitError(); };
+  // Formats of recipes have been checked; this names one that has not.
+  auto parse = [&](StringRef spec) -> Expected<qn::FormatAttr> {
+    Expected<const Format *> format = getFormat(spec);
+    if (!format)
+      return format.takeError();
+    return qn::FormatAttr::get(context, (*format)->spec());
+  };
 
   auto quantize = [&](Value value, qn::FormatAttr format,
                       StringRef quantizer) -> Value {
@@ -184,30 +197,30 @@ LogicalResult quench::applyRecipe(ModuleOp module, const Recipe &recipe) {
 
   for (auto &[op, plan] : *plans) {
     if (!plan.format.empty()) {
-      auto format = qn::FormatAttr::parseSpec(context, plan.format, error);
+      Expected<qn::FormatAttr> format = parse(plan.format);
       if (!format)
-        return failure();
+        return format.takeError();
       OpOperand &weight = weightOf(op);
       auto key = std::make_pair(
           weight.get(), Attribute(builder.getArrayAttr(
-                            {format, builder.getStringAttr(plan.quantizer)})));
+                            {*format, builder.getStringAttr(plan.quantizer)})));
       Value &quantized = weights[key];
       if (!quantized)
-        quantized = quantize(weight.get(), format, plan.quantizer);
+        quantized = quantize(weight.get(), *format, plan.quantizer);
       weight.set(quantized);
     }
     if (plan.activations == Activations::Int8) {
       OpOperand &input = op->getOpOperand(0);
       if (!isa<RankedTensorType>(input.get().getType()))
         continue; // has a format already
-      auto format = qn::FormatAttr::parseSpec(context, "int<8>", error);
+      Expected<qn::FormatAttr> format = parse("int<8>");
       if (!format)
-        return failure();
+        return format.takeError();
       Value &quantized = inputs[input.get()];
       if (!quantized)
-        quantized = quantize(input.get(), format, "rtn");
+        quantized = quantize(input.get(), *format, "rtn");
       input.set(quantized);
     }
   }
-  return success();
+  return Error::success();
 }

@@ -33,8 +33,8 @@
 #include "quench/Conversion/ONNXToQuench/ONNXToQuench.h"
 #include "quench/Import/ONNX/Import.h"
 #endif
-#ifdef QUENCH_HAS_RECIPE
-#include "quench/Recipe/Recipe.h"
+#ifdef QUENCH_HAS_PIPELINES
+#include "quench/Pipelines/Compile.h"
 #endif
 
 using namespace mlir;
@@ -93,12 +93,9 @@ static llvm::Error load(MLIRContext &context, StringRef path,
 
 static llvm::Error prepare(MLIRContext &context, ModuleOp module) {
   if (!recipeName.empty()) {
-#ifdef QUENCH_HAS_RECIPE
-    llvm::Expected<Recipe> recipe = loadRecipe(recipeName);
-    if (!recipe)
-      return recipe.takeError();
-    if (failed(applyRecipe(module, *recipe)))
-      return llvm::createStringError("the recipe could not be applied");
+#ifdef QUENCH_HAS_PIPELINES
+    if (llvm::Error error = applyRecipeToModule(module, recipeName))
+      return error;
 #else
     return llvm::createStringError("built without recipes");
 #endif

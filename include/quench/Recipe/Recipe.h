@@ -109,7 +109,9 @@ llvm::Expected<LayerPlans> planLayers(mlir::ModuleOp module,
 
 /// Puts quench.quantize before the weights and the inputs of the layers, as
 /// planned. Layers that read one input share its quantization. Maps are not
-/// inserted here. Errors are reported at the module.
+/// inserted here. Errors are those of planLayers.
+llvm::Error quantizeLayers(mlir::ModuleOp module, const Recipe &recipe);
+/// The same; errors are reported at the module.
 llvm::LogicalResult applyRecipe(mlir::ModuleOp module, const Recipe &recipe);
 
 } // namespace quench
