@@ -1,7 +1,7 @@
 # The lit suite. lit.site.cfg.py in the build folder says where everything lies and loads this file.
 #
 # Tools are found through PATH: quench, quench-opt, quench-translate, FileCheck, not, count, split-file.
-# Substitutions: %shared (models and data beside the repository), %python, %build, %libdir, %source.
+# Substitutions: %shared (models and data beside the repository), %python, %build, %libdir, %source, %cmake, %cc, %cxx.
 # Features: shared, onnxruntime, and what /proc/cpuinfo says: x86, avx2, fma, avx512f, avx512vnni, avx512vbmi ...
 
 import os
@@ -62,4 +62,7 @@ config.substitutions += [
     ("%build", config.quench_build_dir),
     ("%libdir", config.quench_lib_dir),
     ("%source", config.quench_source_dir),
+    ("%cmake", config.cmake),
+    ("%cc", config.c_compiler),
+    ("%cxx", config.cxx_compiler),
 ]

@@ -7,6 +7,8 @@
 
 #include "mlir/Tools/mlir-opt/MlirOptMain.h"
 #include "quench/InitAll.h"
+// The option --load, for plugins that register themselves, as formats do.
+#include "llvm/Support/PluginLoader.h"
 
 int main(int argc, char **argv) {
   mlir::DialectRegistry registry;

@@ -33,7 +33,8 @@
 // CHECK: tensor.expand_shape %{{.*}} output_shape [1, %[[SEQ]], 8] : tensor<?x8xf32> into tensor<1x?x8xf32>
 // CHECK: %[[SUM:.*]] = arith.addf
 // CHECK: %[[LAST:.*]] = quench.last_rows %[[SUM]], %[[KEEP]] : tensor<1x?x8xf32> -> tensor<1x?x8xf32>
-// CHECK: quench.norm "rms" %[[LAST]]
+// CHECK: %[[NORM:.*]] = quench.norm "rms" %[[LAST]]
+// CHECK: quench.quantize %[[NORM]] using "rtn" : tensor<1x?x8xf32> -> <1x?x8, "int<8>">
 // CHECK: return %{{.*}} : tensor<1x?x32xf32>
 module {
   quench.initializer @table source(dense<1.0> : tensor<32x8xf32>) : tensor<32x8xf32>
@@ -74,7 +75,8 @@ module {
     %o = tensor.expand_shape %o1 [[0, 1], [2]] output_shape [%batch, %seq, 8] : tensor<?x8xf32> into tensor<?x?x8xf32>
     %y = arith.addf %x, %o : tensor<?x?x8xf32>
     %norm = quench.norm "rms" %y {epsilon = 1.0e-5 : f32} : tensor<?x?x8xf32> -> tensor<?x?x8xf32>
-    %head = quench.linear %norm, %table {role = "head"} : (tensor<?x?x8xf32>, tensor<32x8xf32>) -> tensor<?x?x32xf32>
+    %rounded = quench.quantize %norm using "rtn" : tensor<?x?x8xf32> -> !quench.tensor<?x?x8, "int<8>">
+    %head = quench.linear %rounded, %table {role = "head"} : (!quench.tensor<?x?x8, "int<8>">, tensor<32x8xf32>) -> tensor<?x?x32xf32>
     %empty1 = tensor.empty(%batch, %seq) : tensor<?x?x32xf32>
     %logits = linalg.generic {indexing_maps = [affine_map<(d0, d1, d2) -> (d0, d1, d2)>, affine_map<(d0, d1, d2) -> (d0, d1, d2)>], iterator_types = ["parallel", "parallel", "parallel"]}
         ins(%head : tensor<?x?x32xf32>) outs(%empty1 : tensor<?x?x32xf32>) {

@@ -198,21 +198,19 @@ bool RefiningCloner::cloneTensorOp(Operation *op) {
 /// The type of the only result, inferred from the copied operands; null where
 /// that is not known.
 Type RefiningCloner::resultType(Operation *op) {
-  auto old = dyn_cast<ShapedType>(op->getResult(0).getType());
-  if (!old || !old.hasRank())
-    return {};
   auto input = [&](unsigned i) { return shapeOf(lookup(op->getOperand(i))); };
+  if (auto quantize = dyn_cast<qn::QuantizeOp>(op))
+    return qn::QTensorType::get(op->getContext(), input(0),
+                                quantize.getResult().getType().getFormat());
+  auto type = dyn_cast<RankedTensorType>(op->getResult(0).getType());
+  if (!type || type.getRank() == 0)
+    return {};
   /// The leading sizes of an input, the last one as it was.
-  auto rowsOf = [&](ArrayRef<int64_t> leading) -> Type {
-    auto type = dyn_cast<RankedTensorType>(old);
-    if (!type)
-      return {};
+  auto rowsOf = [&](ArrayRef<int64_t> leading) {
     SmallVector<int64_t> shape(leading);
     shape.push_back(type.getShape().back());
     return refine(type, shape);
   };
-  if (old.getRank() == 0)
-    return {};
   if (isa<qn::LinearOp, qn::NormOp, qn::RotaryOp, qn::LastRowsOp,
           qn::AttentionOp>(op))
     return input(0).empty() ? Type() : rowsOf(input(0).drop_back());
@@ -222,20 +220,11 @@ Type RefiningCloner::resultType(Operation *op) {
     SmallVector<int64_t> shape(input(0));
     if (map.getAxis() >= shape.size())
       return {};
-    shape[map.getAxis()] = old.getDimSize(map.getAxis());
-    return refine(cast<RankedTensorType>(old), shape);
+    shape[map.getAxis()] = type.getDimSize(map.getAxis());
+    return refine(type, shape);
   }
-  if (isa<qn::QuantizeOp>(op))
-    return qn::QTensorType::get(op->getContext(), input(0),
-                                cast<qn::QTensorType>(old).getFormat());
-  auto type = dyn_cast<RankedTensorType>(old);
-  if (!type)
-    return {};
   if (isa<qn::DequantizeOp, tensor::CastOp>(op))
-    return isa<RankedTensorType>(lookup(op->getOperand(0)).getType()) ||
-                   isa<qn::DequantizeOp>(op)
-               ? refine(type, input(0))
-               : Type();
+    return refine(type, input(0));
   if (OpTrait::hasElementwiseMappableTraits(op)) {
     for (Value operand : op->getOperands())
       type = refine(type, shapeOf(lookup(operand)));
@@ -253,7 +242,9 @@ void RefiningCloner::clone(Operation *op) {
   }
   if (cloneTensorOp(op))
     return;
-  auto isTensor = [](Type type) { return isa<ShapedType>(type); };
+  auto isTensor = [](Type type) {
+    return isa<ShapedType, qn::QTensorType>(type);
+  };
   if (op->getNumRegions() == 0 &&
       llvm::none_of(op->getResultTypes(), isTensor) &&
       llvm::none_of(op->getOperandTypes(), isTensor))

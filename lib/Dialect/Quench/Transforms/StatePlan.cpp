@@ -302,6 +302,9 @@ bool Analysis::nameDims() {
 //===----------------------------------------------------------------------===//
 
 static bool isRows(Value value) {
+  if (auto type = dyn_cast<qn::QTensorType>(value.getType()))
+    return type.getShape().size() == 3 &&
+           ShapedType::isDynamic(type.getShape()[1]);
   auto type = dyn_cast<RankedTensorType>(value.getType());
   return type && type.getRank() == 3 && type.isDynamicDim(1) &&
          !type.isDynamicDim(2);
@@ -309,11 +312,12 @@ static bool isRows(Value value) {
 
 static bool isStatic(Value value) {
   auto type = dyn_cast<ShapedType>(value.getType());
-  return !type || type.hasStaticShape();
+  return type ? type.hasStaticShape() : !isa<qn::QTensorType>(value.getType());
 }
 
 Value Analysis::rowOperand(Operation *op) {
-  if (isa<qn::LinearOp, qn::NormOp, tensor::CastOp>(op))
+  if (isa<qn::LinearOp, qn::NormOp, qn::QuantizeOp, qn::DequantizeOp,
+          tensor::CastOp>(op))
     return op->getOperand(0);
   if (auto map = dyn_cast<qn::MapOp>(op))
     return map.getAxis() == 2 ? map.getInput() : Value();
