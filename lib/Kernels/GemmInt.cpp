@@ -28,7 +28,7 @@ public:
         sums(entry.getArgument(4)), y(entry.getArgument(5)),
         yStride(entry.getArgument(6)), scratch(entry.getArgument(7)),
         m(entry.getArgument(8)), lo(entry.getArgument(9)),
-        hi(entry.getArgument(10)), direct(isPanel(s)) {
+        hi(entry.getArgument(10)), direct(isPanel(s)), zeroBias(zeroBiasOf(s)) {
     scaleAt = direct ? 0 : s.stream.paddedCols / 4 * kQuadBytes;
     zeroAt = scaleAt + s.groups * kPassRows * 4;
   }
@@ -74,21 +74,57 @@ public:
   }
 
 private:
+  /// Where lanes leave room, the panel holds lane - zero + zeroBias, and the
+  /// zero points are done with. 0: they do not, or there are none.
+  static int64_t zeroBiasOf(const KernelShape &s) {
+    if (!s.zero)
+      return 0;
+    ProbeRegisterBuilder probe;
+    SmallVector<Plane> planes;
+    s.format.decodeStep(probe, s.layout.stepOffsets[0], false, planes);
+    unsigned most = 0;
+    for (const Plane &plane : planes)
+      most = std::max(most, plane.hi);
+    return 2 * most <= 255 && !isPanel(s) ? most : 0;
+  }
+
   //--- The panel --------------------------------------------------------------
 
-  void storeSteps(Value base, Value panel, int64_t first, int64_t count) {
+  void storeSteps(Value base, Value panel, int64_t first, int64_t count,
+                  ArrayRef<Value> zeros) {
     SmallVector<Plane> planes;
     for (int64_t h = 0; h < kPassBlocks; ++h)
       for (int64_t j = first; j < first + count; ++j) {
         planes.clear();
         QKRegisterBuilder builder(e, s.layout, w, base, h, s.spec.prefetch);
         s.format.decodeStep(builder, s.layout.stepOffsets[j], false, planes);
-        for (const Plane &plane : planes)
-          e.storeVector(
-              QKRegisterBuilder::value(plane.value), scratch,
-              e.add(panel,
-                    (j * s.stepQuads + plane.quad) * kQuadBytes + 64 * h));
+        for (const Plane &plane : planes) {
+          Value v = QKRegisterBuilder::value(plane.value);
+          int64_t quad = j * s.stepQuads + plane.quad;
+          if (zeroBias)
+            v = e.addInt(v, zeros[quad / s.groupQuads * kPassBlocks + h]);
+          e.storeVector(v, scratch, e.add(panel, quad * kQuadBytes + 64 * h));
+        }
       }
+  }
+
+  /// zeroBias - zero of each group and row block, in the bytes of its rows.
+  SmallVector<Value> zeroBytes(Value base) {
+    SmallVector<Value> result;
+    for (int64_t g = 0; zeroBias && g < s.blockGroups; ++g)
+      for (int64_t h = 0; h < kPassBlocks; ++h) {
+        Value z = arith::SubIOp::create(e.b, e.loc, e.splat(zeroBias),
+                                        zeroWords(base, g, h));
+        result.push_back(e.bitcast(e.mulInt(z, e.splat(0x01010101)), e.bytes));
+      }
+    return result;
+  }
+
+  Value zeroWords(Value base, int64_t g, int64_t h) {
+    int64_t offset = interleavedOffset(s.layout, h, s.layout.zeroOffset(g));
+    auto raw = VectorType::get({kBlockRows}, e.b.getI8Type());
+    Value z = e.loadVector(w, e.add(base, offset), raw);
+    return arith::ExtUIOp::create(e.b, e.loc, e.words, z);
   }
 
   void storeWords(Value v, Value at) {
@@ -99,15 +135,16 @@ private:
     e.loop(e.index(0), e.index(s.stream.blocks), 1, [&](Value i) {
       Value base = e.add(base0, e.mul(i, s.blockBytes()));
       Value panel = e.mul(i, s.layout.quads() * kQuadBytes);
+      SmallVector<Value> zeros = zeroBytes(base);
       if (!direct && s.groupSteps <= kUnrolledSteps) {
-        storeSteps(base, panel, 0, s.blockSteps);
+        storeSteps(base, panel, 0, s.blockSteps, zeros);
       } else if (!direct) {
         int64_t unrolled = s.unrolledSteps();
         for (int64_t g = 0; g < s.blockGroups; ++g)
           e.loop(e.index(0), e.index(s.groupSteps), unrolled, [&](Value j) {
             storeSteps(e.add(base, e.mul(j, s.stepStride())),
                        e.add(panel, e.mul(j, s.stepQuads * kQuadBytes)),
-                       g * s.groupSteps, unrolled);
+                       g * s.groupSteps, unrolled, zeros);
           });
       }
       for (int64_t g = 0; s.grouped && g < s.blockGroups; ++g)
@@ -124,12 +161,8 @@ private:
     };
     storeWords(e.loadHalves(w, from(s.layout.scaleOffset(g))),
                e.add(block, scaleAt + to));
-    if (!s.zero)
-      return;
-    auto raw = VectorType::get({kBlockRows}, e.b.getI8Type());
-    Value z = e.loadVector(w, from(s.layout.zeroOffset(g)), raw);
-    storeWords(arith::ExtUIOp::create(e.b, e.loc, e.words, z),
-               e.add(block, zeroAt + to));
+    if (s.zero && !zeroBias)
+      storeWords(zeroWords(base, g, h), e.add(block, zeroAt + to));
   }
 
   //--- The tile ---------------------------------------------------------------
@@ -173,9 +206,13 @@ private:
     });
   }
 
-  Value sumOf(Value first, int64_t i, Value g) {
+  Value sumOf(Value first, int64_t i, Value g, int64_t times = 1) {
     Value at = e.add(e.mul(e.add(first, i), s.groups), g);
-    return e.broadcast(e.load(sums, at), e.words);
+    Value sum = e.load(sums, at);
+    if (times != 1)
+      sum = e.mulInt(sum, arith::ConstantOp::create(
+                              e.b, e.loc, e.b.getI32IntegerAttr(times)));
+    return e.broadcast(sum, e.words);
   }
 
   bool corrected() const { return s.zero || s.format.bias(); }
@@ -214,9 +251,13 @@ private:
              Emitter::Values &ys) {
     Value number = e.add(e.mul(block, s.blockGroups), g);
     Emitter::Values accs;
+    bool multiplied = s.zero && !zeroBias;
     for (int64_t i = 0; i < s.tileRows; ++i) {
-      bool bias = !s.zero && s.format.bias();
-      Value c = bias ? sumOf(first, i, number) : e.splat(0);
+      Value c = e.splat(0);
+      if (zeroBias)
+        c = sumOf(first, i, number, zeroBias);
+      else if (!s.zero && s.format.bias())
+        c = sumOf(first, i, number);
       accs.append(kPassBlocks, c);
     }
     Value xAt = e.add(xRow, e.mul(number, s.groupQuads * s.tileRows));
@@ -240,15 +281,15 @@ private:
     for (int64_t h = 0; h < kPassBlocks; ++h) {
       int64_t to = h * kBlockRows * 4;
       scales[h] = e.loadBytesAs(scratch, e.add(params, scaleAt + to), e.floats);
-      if (s.zero)
+      if (multiplied)
         zeros[h] = e.loadBytesAs(scratch, e.add(params, zeroAt + to), e.words);
     }
     for (int64_t i = 0; i < s.tileRows; ++i) {
-      Value c = s.zero ? sumOf(first, i, number) : Value();
+      Value c = multiplied ? sumOf(first, i, number) : Value();
       for (int64_t h = 0; h < kPassBlocks; ++h) {
         int64_t j = i * kPassBlocks + h;
         Value acc = accs[j];
-        if (s.zero)
+        if (multiplied)
           acc = e.addInt(acc, e.mulInt(zeros[h], c));
         ys[j] = e.fma(e.toFloat(acc), scales[h], ys[j]);
       }
@@ -283,7 +324,7 @@ private:
   const KernelShape &s;
   Value w, wOffset, x, scale, sums, y, yStride, scratch, m, lo, hi;
   bool direct;
-  int64_t scaleAt, zeroAt;
+  int64_t zeroBias, scaleAt, zeroAt;
 };
 
 } // namespace

@@ -186,7 +186,8 @@ struct Result {
   bool cold;
   int64_t bytes;
   double seconds, error;
-  double line, peak; // bytes and operations in a second
+  double stageSeconds; // staging the activations, once for all layers
+  double line, peak;   // bytes and operations in a second
 };
 
 /// All kernels of a shape, compiled together.
@@ -285,6 +286,23 @@ private:
     return *std::max_element(rates.begin(), rates.end());
   }
 
+  /// Median time of some runs after a first one.
+  double timed(llvm::function_ref<void()> body) {
+    body();
+    double start = now();
+    body();
+    double once = std::max(1e-7, now() - start);
+    int64_t repeat = std::clamp<int64_t>(2e-3 / once, 1, 500);
+    std::vector<double> times;
+    for (int i = 0; i < options.repetitions; ++i) {
+      start = now();
+      for (int64_t j = 0; j < repeat; ++j)
+        body();
+      times.push_back((now() - start) / repeat);
+    }
+    return median(times);
+  }
+
   Result measure(size_t index, const BenchWeight &weight, int64_t m,
                  bool cold) {
     const ContractSpec &spec = specs[index];
@@ -308,9 +326,11 @@ private:
     Memory scratch(gemmScratchBytes(spec) + 64);
     std::vector<float> scale(stage.scaleElements(m) + 1);
     size_t first = 2 + 6 * index;
-    function<StageFn>(first + 2 +
-                      tiled)(input.data(), x.data(), scale.data(), sums.data(),
-                             m, 0, stage.paddedRows(m) / stage.tileRows());
+    auto prepare = [&] {
+      function<StageFn>(first + 2 + tiled)(
+          input.data(), x.data(), scale.data(), sums.data(), m, 0,
+          stage.paddedRows(m) / stage.tileRows());
+    };
     // Weights in L2 with four bits and more are better not fetched ahead.
     bool prefetch =
         cold || bytes > (1 << 20) || bytes * 8 < 4 * weight.n * weight.k;
@@ -325,45 +345,34 @@ private:
                           0, passes);
     };
 
+    Result result{};
+    result.format = spec.format->spec();
+    result.activations = spec.integer ? "int8" : "f32";
+    result.n = n;
+    result.k = k;
+    result.m = m;
+    result.cold = cold;
+    result.bytes = bytes;
+    result.peak = peak;
+    result.stageSeconds = timed(prepare);
     contract(w.data());
-    Result result{spec.format->spec(),
-                  spec.integer ? "int8" : "f32",
-                  n,
-                  k,
-                  m,
-                  cold,
-                  bytes,
-                  0,
-                  0,
-                  0,
-                  peak};
     for (int64_t i : {int64_t(0), m / 2, m - 1})
       result.error = std::max(
           result.error, check(weight, &input[i * k], &y[i * n], spec.integer));
 
-    std::vector<double> times;
     if (cold) {
+      std::vector<double> times;
       for (int64_t i = 0; i < copies; ++i) {
         double start = now();
         contract(w.data() + i * stride);
         times.push_back(now() - start);
       }
+      result.seconds = median(times);
       result.line = readLine(w.data(), kColdBytes, kColdBytes);
     } else {
-      double start = now();
-      contract(w.data());
-      double once = std::max(1e-7, now() - start);
-      int64_t repeat = std::clamp<int64_t>(2e-3 / once, 1, 500);
-      for (int i = 0; i < options.repetitions; ++i) {
-        contract(w.data());
-        start = now();
-        for (int64_t j = 0; j < repeat; ++j)
-          contract(w.data());
-        times.push_back((now() - start) / repeat);
-      }
+      result.seconds = timed([&] { contract(w.data()); });
       result.line = readLine(w.data(), bytes, 32 << 20);
     }
-    result.seconds = median(times);
     return result;
   }
 
@@ -384,18 +393,18 @@ const char *verdict(const Result &r) {
 
 void printTable(ArrayRef<Result> results, llvm::raw_ostream &out) {
   out << "kernel                            act       N x K      M  from   "
-         "median us     Gw/s     GB/s  %line    GOP/s  %peak\n";
+         "median us     Gw/s     GB/s  %line    GOP/s  %peak  stage us\n";
   for (const Result &r : results) {
     double weights = double(r.n) * r.k, ops = 2 * weights * r.m;
     out << llvm::left_justify(r.format, 33) << " "
         << llvm::left_justify(r.activations, 5)
         << llvm::format("%6d x %-6d %4d  %-4s", int(r.n), int(r.k), int(r.m),
                         r.cold ? "cold" : "hot")
-        << llvm::format(" %11.2f %8.1f %8.1f %6.0f %8.0f %6.0f  ",
-                        r.seconds * 1e6, weights * r.m / r.seconds * 1e-9,
-                        r.bytes / r.seconds * 1e-9,
-                        100 * r.bytes / r.seconds / r.line,
-                        ops / r.seconds * 1e-9, 100 * ops / r.seconds / r.peak)
+        << llvm::format(
+               " %11.2f %8.1f %8.1f %6.0f %8.0f %6.0f %9.2f  ", r.seconds * 1e6,
+               weights * r.m / r.seconds * 1e-9, r.bytes / r.seconds * 1e-9,
+               100 * r.bytes / r.seconds / r.line, ops / r.seconds * 1e-9,
+               100 * ops / r.seconds / r.peak, r.stageSeconds * 1e6)
         << verdict(r) << "\n";
   }
 }
@@ -413,6 +422,7 @@ void printJSON(ArrayRef<Result> results, llvm::raw_ostream &out) {
                            {"cold", r.cold},
                            {"bytes", r.bytes},
                            {"us", r.seconds * 1e6},
+                           {"stage_us", r.stageSeconds * 1e6},
                            {"gw_per_s", weights * r.m / r.seconds * 1e-9},
                            {"gb_per_s", r.bytes / r.seconds * 1e-9},
                            {"line_gb_per_s", r.line * 1e-9},

@@ -63,10 +63,11 @@ public:
 
   /// y of m rows; the passes are done in two parts if `split`.
   std::vector<float> run(const Weight &weight, const std::vector<float> &input,
-                         int64_t m, bool tiled, bool split = false) {
+                         int64_t m, bool tiled, bool split = false,
+                         float before = NAN) {
     StageSpec s(spec, tiled);
     std::vector<uint32_t> x(s.xElements(m) + 16), sums(s.sumElements(m) + 1);
-    std::vector<float> scale(s.scaleElements(m) + 1), y(m * spec.n, NAN);
+    std::vector<float> scale(s.scaleElements(m) + 1), y(m * spec.n, before);
     int64_t tiles = s.paddedRows(m) / s.tileRows();
     stage[tiled](input.data(), x.data(), scale.data(), sums.data(), m, 0,
                  tiles);
@@ -197,6 +198,10 @@ const Case cases[] = {
     {"int<4, group = 128>", 32, 300},
     {"int<4, group = 512>", 32, 1100},
     {"int<1, group = 64>", 32, 128},
+    {"int<8, group = 64, zero>", 32, 128},
+    {"int<7, group = 256, zero>", 32, 600},
+    {"int<4, group = 96, zero>", 32, 200},
+    {"int<4, group = 16, zero>", 32, 96},
     {"nf4<group = 64>", 64, 192},
     {"ternary<2, group = 128>", 64, 256},
     {"ternary<2>", 64, 256},
@@ -212,6 +217,23 @@ const Case cases[] = {
 TEST(Kernels, IntegerForThisProcessor) {
   for (const Case &c : cases)
     checkInt(c, false);
+}
+
+TEST(Kernels, Accumulate) {
+  for (int64_t n : {64, 50}) {
+    const Format *format = formatOf("int<4, group = 32>");
+    Contraction plain({format, n, 96, true, true, false}, false);
+    Contraction adds({format, n, 96, true, true, true}, false);
+    Weight weight(*format, n, 96, 5);
+    std::vector<float> x = randomRows(3, 96, 6);
+    for (int64_t m : {1, 3}) {
+      std::vector<float> want = plain.run(weight, x, m, m > 1);
+      std::vector<float> got = adds.run(weight, x, m, m > 1, false, 0.25f);
+      for (float &v : want)
+        v += 0.25f;
+      expectSameBits(got, want, "accumulate");
+    }
+  }
 }
 
 TEST(Kernels, IntegerGeneric) {
