@@ -165,12 +165,12 @@ bool MaskMatcher::booleans(Value value, Axes axes) {
   if (kind == "Greater" || kind == "Not") {
     // m > 0; not (m == 0).
     Value compared;
-    if (kind == "Greater" && r.pool.scalar(op->getOperand(1)) == 0.0)
+    if (kind == "Greater" && r.shapes->scalar(op->getOperand(1)) == 0.0)
       compared = op->getOperand(0);
     else if (Operation *equal = kind == "Not"
                                     ? definedBy(op->getOperand(0), "Equal")
                                     : nullptr;
-             equal && r.pool.scalar(equal->getOperand(1)) == 0.0)
+             equal && r.shapes->scalar(equal->getOperand(1)) == 0.0)
       compared = equal->getOperand(0);
     if (compared)
       return booleans(compared, narrow(compared, axes));
@@ -189,8 +189,8 @@ bool MaskMatcher::floats(Value value, Axes axes) {
     return floats(op->getOperand(0), axes);
   StringRef kind = kindOf(op);
   if (kind == "Where") {
-    auto kept = r.pool.scalar(op->getOperand(1));
-    auto masked = r.pool.scalar(op->getOperand(2));
+    auto kept = r.shapes->scalar(op->getOperand(1));
+    auto masked = r.shapes->scalar(op->getOperand(2));
     return kept == 0.0 && masked && *masked <= kMaskedBelow &&
            booleans(op->getOperand(0), narrow(op->getOperand(0), axes));
   }
@@ -202,7 +202,7 @@ bool MaskMatcher::floats(Value value, Axes axes) {
     Operation *sub = factor && factor->second <= kMaskedBelow
                          ? definedBy(factor->first, "Sub")
                          : nullptr;
-    if (!sub || r.pool.scalar(sub->getOperand(0)) != 1.0)
+    if (!sub || r.shapes->scalar(sub->getOperand(0)) != 1.0)
       return false;
     Value mask = sub->getOperand(1);
     Axes inner = narrow(mask, axes);
@@ -299,7 +299,7 @@ static bool matchScores(Recognizer &r, Value value, Scores &s) {
     return false;
   }
   if (kind == "Where") {
-    auto masked = r.pool.scalar(op->getOperand(2));
+    auto masked = r.shapes->scalar(op->getOperand(2));
     if (!masked || *masked > kMaskedBelow ||
         !matchScores(r, op->getOperand(1), s))
       return false;

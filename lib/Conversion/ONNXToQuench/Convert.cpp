@@ -166,7 +166,7 @@ Value Lowering::parallel(ArrayRef<Dim> dims, Type element,
 
 Value Lowering::scalar(Value value) {
   Type type = elementOf(value);
-  if (auto number = pool.scalar(value)) {
+  if (auto number = shapes.scalar(value)) {
     TypedAttr attr;
     if (isa<FloatType>(type))
       attr = builder.getFloatAttr(type, *number);
@@ -184,15 +184,29 @@ Value Lowering::scalar(Value value) {
                                     index(elements->front()));
 }
 
+/// Types that are computed with.
+static bool isSupported(Type type) {
+  return type.isF16() || type.isBF16() || type.isF32() || type.isF64() ||
+         type.isSignlessInteger(1) || type.isSignlessInteger(8) ||
+         type.isSignlessInteger(16) || type.isSignlessInteger(32) ||
+         type.isSignlessInteger(64);
+}
+
+static std::string text(Type type) {
+  std::string out;
+  llvm::raw_string_ostream(out) << type;
+  return out;
+}
+
 LogicalResult Lowering::elementwise(Operation *op, ArrayRef<Value> operands,
                                     Type element, Body body) {
   Dims dims = dimsOf(op->getResult(0));
   SmallVector<Value> inputs, scalars(operands.size());
   SmallVector<AffineMap> maps;
   for (auto [i, operand] : llvm::enumerate(operands)) {
-    if (!elementOf(operand).isSignlessInteger() &&
-        !isa<FloatType>(elementOf(operand)))
-      return fail("elements of a type that is not supported");
+    if (!isSupported(elementOf(operand)) || !isSupported(element))
+      return fail("elements of type " + text(elementOf(operand)) +
+                  " are not supported");
     if ((scalars[i] = scalar(operand)))
       continue;
     Value value = tensor(operand);
@@ -252,6 +266,17 @@ LogicalResult Lowering::forward(Operation *op) {
   return success();
 }
 
+LogicalResult Lowering::dropout(Operation *op) {
+  if (Value mode = getOperand(op, 2)) {
+    auto flag = shapes.constants(mode);
+    if (!flag || flag->empty() || flag->front())
+      return fail("training is not supported");
+  }
+  if (op->getNumResults() > 1 && !op->getResult(1).use_empty())
+    return fail("its mask is not supported");
+  return forward(op);
+}
+
 //===----------------------------------------------------------------------===//
 // The walk
 //===----------------------------------------------------------------------===//
@@ -263,7 +288,10 @@ const llvm::StringMap<Lowering::Handler> &Lowering::handlers() {
       for (const char *kind : kinds)
         t[kind] = handler;
     };
-    add(&Lowering::forward, {"Identity", "Dropout"});
+    add(&Lowering::forward, {"Identity"});
+    add(&Lowering::dropout, {"Dropout"});
+    add(&Lowering::norm, {"LayerNormalization", "RMSNormalization",
+                          "SimplifiedLayerNormalization"});
     add(&Lowering::unary, {"Sqrt",
                            "Exp",
                            "Log",
@@ -295,7 +323,7 @@ const llvm::StringMap<Lowering::Handler> &Lowering::handlers() {
     add(&Lowering::logical, {"And", "Or", "Xor", "Not"});
     add(&Lowering::variadic, {"Min", "Max", "Sum", "Mean"});
     add(&Lowering::where, {"Where"});
-    add(&Lowering::cast, {"Cast"});
+    add(&Lowering::cast, {"Cast", "CastLike"});
     add(&Lowering::clip, {"Clip"});
     add(&Lowering::dequantize, {"DequantizeLinear"});
     add(&Lowering::quantize, {"QuantizeLinear"});
@@ -362,8 +390,14 @@ void Lowering::convert(Operation *op, std::vector<std::string> &problems) {
     else if (succeeded((this->*it->second)(op)))
       return;
   }
-  if (reason.empty())
-    return; // an operand could not be converted, which was said
+  failed.insert(op);
+  if (reason.empty()) {
+    // Perhaps an operand could not be converted, which was said.
+    for (Value operand : op->getOperands())
+      if (operand.getDefiningOp() && failed.contains(operand.getDefiningOp()))
+        return;
+    reason = "it is not supported in this form";
+  }
   std::string name = kind.str();
   if (kind.contains('.'))
     kind = kind.take_front(kind.rfind('.'));

@@ -180,7 +180,7 @@ LogicalResult Lowering::binary(Operation *op) {
   bool isFloat = isa<FloatType>(type);
   if (kind == "Pow") {
     // Small constant exponents need no power function.
-    auto exponent = pool.scalar(right);
+    auto exponent = shapes.scalar(right);
     bool isSimple = isFloat && exponent &&
                     (*exponent == 2 || *exponent == 3 || *exponent == 0.5 ||
                      *exponent == 1);
@@ -374,12 +374,6 @@ LogicalResult Lowering::cast(Operation *op) {
   Type to = elementOf(op->getResult(0)), from = elementOf(op->getOperand(0));
   if (from == to)
     return forward(op);
-  auto supported = [](Type type) {
-    return type.isSignlessInteger() || type.isF16() || type.isBF16() ||
-           type.isF32() || type.isF64();
-  };
-  if (!supported(to) || !supported(from))
-    return fail("this type is not supported");
   return elementwise(op, {op->getOperand(0)}, to,
                      [&](OpBuilder &b, Location loc, ValueRange args) {
                        return castScalar(b, loc, args[0], to);
@@ -436,14 +430,19 @@ LogicalResult Lowering::dequantize(Operation *op) {
       llvm::all_of(dimsOf(scale), [](const Dim &d) { return d.isConstant(1); });
   auto map = quantizationMap(builder, rank, shapes.rank(scale), single, axis);
   if (getInt(op, "block_size", 0) || !map ||
-      !elementOf(codes).isSignlessInteger() || !isa<FloatType>(type))
+      !elementOf(codes).isSignlessInteger() ||
+      elementOf(codes).getIntOrFloatBitWidth() < 8 || !isa<FloatType>(type))
     return fail("only signed codes with a scale per tensor or axis are "
                 "supported");
   SmallVector<Value> inputs = {tensor(codes), tensor(scale)};
   SmallVector<AffineMap> maps = {builder.getMultiDimIdentityMap(rank), *map};
   if (zero) {
     inputs.push_back(tensor(zero));
-    maps.push_back(*map);
+    auto zeroMap =
+        quantizationMap(builder, rank, shapes.rank(zero), single, axis);
+    if (!zeroMap)
+      return fail("its zero points do not have the form of its scales");
+    maps.push_back(*zeroMap);
   }
   if (!llvm::all_of(inputs, [](Value v) { return bool(v); }))
     return failure();
@@ -480,7 +479,11 @@ LogicalResult Lowering::quantize(Operation *op) {
   SmallVector<AffineMap> maps = {builder.getMultiDimIdentityMap(rank), *map};
   if (zero) {
     inputs.push_back(tensor(zero));
-    maps.push_back(*map);
+    auto zeroMap =
+        quantizationMap(builder, rank, shapes.rank(zero), single, axis);
+    if (!zeroMap)
+      return fail("its zero points do not have the form of its scales");
+    maps.push_back(*zeroMap);
   }
   if (!llvm::all_of(inputs, [](Value v) { return bool(v); }))
     return failure();

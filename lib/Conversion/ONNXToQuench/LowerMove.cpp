@@ -172,6 +172,11 @@ LogicalResult Lowering::tile(Operation *op) {
 // Parts
 //===----------------------------------------------------------------------===//
 
+/// No elements, whatever the names stand for.
+static bool isEmpty(ArrayRef<Dim> dims) {
+  return llvm::any_of(dims, [](const Dim &dim) { return dim.isConstant(0); });
+}
+
 LogicalResult Lowering::concat(Operation *op) {
   Dims dims = dimsOf(op->getResult(0));
   int64_t rank = dims.size(), axis = getInt(op, "axis", 0);
@@ -184,6 +189,8 @@ LogicalResult Lowering::concat(Operation *op) {
     if (!part)
       return failure();
     Dims own = dimsOf(operand);
+    if (isEmpty(own))
+      continue;
     SmallVector<OpFoldResult> offsets(rank, builder.getIndexAttr(0));
     offsets[axis] = size(at);
     whole = tensor::InsertSliceOp::create(builder, loc, part, whole, offsets,
@@ -214,6 +221,10 @@ LogicalResult Lowering::slice(Operation *op) {
                              : range.start + Dim(1);
     if (auto most = from[i].constant())
       addLimit(function, names, end, *most);
+  }
+  if (isEmpty(to)) {
+    set(op->getResult(0), empty(to, elementOf(input)));
+    return success();
   }
   if (!backwards) {
     RankedTensorType type = shapes.typeOf(to, elementOf(input));
@@ -252,6 +263,10 @@ LogicalResult Lowering::split(Operation *op) {
   SmallVector<OpFoldResult> strides(rank, builder.getIndexAttr(1));
   for (auto [result, part] : llvm::zip(op->getResults(), *parts)) {
     Dims dims = dimsOf(result);
+    if (isEmpty(dims)) {
+      set(result, empty(dims, elementOf(input)));
+      continue;
+    }
     SmallVector<OpFoldResult> offsets(rank, builder.getIndexAttr(0));
     offsets[axis] = size(at);
     set(result, tensor::ExtractSliceOp::create(

@@ -162,6 +162,98 @@ LogicalResult Lowering::softmax(Operation *op) {
   return success();
 }
 
+LogicalResult Lowering::norm(Operation *op) {
+  Value input = op->getOperand(0), gain = getOperand(op, 1),
+        bias = getOperand(op, 2);
+  Dims dims = dimsOf(input);
+  Type type = elementOf(input);
+  int64_t rank = dims.size(), axis = getInt(op, "axis", -1);
+  axis = axis < 0 ? axis + rank : axis;
+  if (axis < 0 || axis >= rank || !isa<FloatType>(type) ||
+      (gain && elementOf(gain) != type) || (bias && elementOf(bias) != type))
+    return fail("its axis or types are not supported");
+  bool centered = kindOf(op) == "LayerNormalization";
+  Value x = tensor(input);
+  if (!x)
+    return failure();
+  Dims kept(dims.begin(), dims.begin() + axis);
+  Dim count(1);
+  for (int64_t i = axis; i < rank; ++i)
+    count = count * dims[i];
+  Value whole = arith::IndexCastOp::create(builder, loc, builder.getI64Type(),
+                                           index(count));
+  Value n = arith::SIToFPOp::create(builder, loc, type, whole);
+  auto axes = llvm::to_vector(llvm::seq<int64_t>(axis, rank));
+  AffineMap all = builder.getMultiDimIdentityMap(rank),
+            row = all.getMajorSubMap(axis),
+            ids = builder.getMultiDimIdentityMap(axis);
+  TypedAttr zero = builder.getFloatAttr(type, 0.0);
+  Value mean;
+  if (centered) {
+    Value sum = reduce(
+        x, dims, axes, zero, [](OpBuilder &b, Location loc, ValueRange args) {
+          return Value(arith::AddFOp::create(b, loc, args[1], args[0]));
+        });
+    mean = parallel(kept, type, {sum}, {ids},
+                    [&](OpBuilder &b, Location loc, ValueRange args) {
+                      return Value(arith::DivFOp::create(b, loc, args[0], n));
+                    });
+    x = parallel(dims, type, {x, mean}, {all, row},
+                 [](OpBuilder &b, Location loc, ValueRange args) {
+                   return Value(
+                       arith::SubFOp::create(b, loc, args[0], args[1]));
+                 });
+  }
+  Value squares = reduce(
+      x, dims, axes, zero, [](OpBuilder &b, Location loc, ValueRange args) {
+        Value square = arith::MulFOp::create(b, loc, args[0], args[0]);
+        return Value(arith::AddFOp::create(b, loc, args[1], square));
+      });
+  Value inverse = parallel(
+      kept, type, {squares}, {ids},
+      [&](OpBuilder &b, Location loc, ValueRange args) {
+        Value variance = arith::DivFOp::create(b, loc, args[0], n);
+        Value epsilon = arith::ConstantOp::create(
+            b, loc, b.getFloatAttr(type, getFloat(op, "epsilon", 1e-5)));
+        Value sum = arith::AddFOp::create(b, loc, variance, epsilon);
+        Value root = math::SqrtOp::create(b, loc, sum);
+        Value one =
+            arith::ConstantOp::create(b, loc, b.getFloatAttr(type, 1.0));
+        return Value(arith::DivFOp::create(b, loc, one, root));
+      });
+  SmallVector<Value> inputs = {x, inverse};
+  SmallVector<AffineMap> maps = {all, row};
+  for (Value factor : {gain, bias}) {
+    if (!factor)
+      continue;
+    Value value = tensor(factor);
+    if (!value)
+      return failure();
+    inputs.push_back(value);
+    maps.push_back(broadcastMap(dimsOf(factor), dims));
+  }
+  set(op->getResult(0),
+      parallel(dims, type, inputs, maps,
+               [&](OpBuilder &b, Location loc, ValueRange args) {
+                 Value y = arith::MulFOp::create(b, loc, args[0], args[1]);
+                 if (gain)
+                   y = arith::MulFOp::create(b, loc, y, args[2]);
+                 if (bias)
+                   y = arith::AddFOp::create(b, loc, y, args.back());
+                 return y;
+               }));
+  for (unsigned i = 1; i < op->getNumResults(); ++i) {
+    Value statistic = i == 1 && centered ? mean : inverse;
+    if (op->getResult(i).use_empty())
+      continue;
+    Value shaped = reshaped(statistic, kept, dimsOf(op->getResult(i)));
+    if (!shaped)
+      return fail("its statistics cannot be shaped");
+    set(op->getResult(i), shaped);
+  }
+  return success();
+}
+
 /// total + x * y in the type of `total`.
 static Value multiplyAdd(OpBuilder &b, Location loc, ValueRange args) {
   if (isa<FloatType>(args[2].getType())) {

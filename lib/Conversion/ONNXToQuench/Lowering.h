@@ -79,6 +79,7 @@ private:
   //---------------------------------------------------------===//
 
   mlir::LogicalResult forward(mlir::Operation *op); // the first operand itself
+  mlir::LogicalResult dropout(mlir::Operation *op);
   mlir::LogicalResult unary(mlir::Operation *op);
   mlir::LogicalResult binary(mlir::Operation *op);
   mlir::LogicalResult comparison(mlir::Operation *op);
@@ -93,6 +94,7 @@ private:
 
   mlir::LogicalResult reduction(mlir::Operation *op);
   mlir::LogicalResult softmax(mlir::Operation *op);
+  mlir::LogicalResult norm(mlir::Operation *op);
   mlir::LogicalResult matmul(mlir::Operation *op);
   mlir::LogicalResult gemm(mlir::Operation *op);
   mlir::LogicalResult argMax(mlir::Operation *op);
@@ -125,7 +127,7 @@ private:
   mlir::OpBuilder builder;
   mlir::Location loc;
   llvm::DenseMap<mlir::Value, mlir::Value> converted;
-  llvm::DenseSet<mlir::Operation *> needed;
+  llvm::DenseSet<mlir::Operation *> needed, failed;
   std::string reason;
 };
 

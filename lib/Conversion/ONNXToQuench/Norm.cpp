@@ -28,8 +28,8 @@ static Value matchMean(Recognizer &r, Operation *op) {
 /// x of x^2 or x * x.
 static Value matchSquare(Recognizer &r, Value value) {
   if (Operation *pow = definedBy(value, "Pow"))
-    return r.pool.scalar(pow->getOperand(1)) == 2.0 ? pow->getOperand(0)
-                                                    : Value();
+    return r.shapes->scalar(pow->getOperand(1)) == 2.0 ? pow->getOperand(0)
+                                                       : Value();
   Operation *mul = definedBy(value, "Mul");
   return mul && mul->getOperand(0) == mul->getOperand(1) ? mul->getOperand(0)
                                                          : Value();
@@ -61,7 +61,7 @@ static Value matchDivision(Recognizer &r, Value root, Value x) {
       return user->getResult(0);
     bool isInverse = kindOf(user) == "Reciprocal" ||
                      (kindOf(user) == "Div" && user->getOperand(1) == root &&
-                      r.pool.scalar(user->getOperand(0)) == 1.0);
+                      r.shapes->scalar(user->getOperand(0)) == 1.0);
     if (!isInverse)
       continue;
     Value inverse = user->getResult(0);
@@ -82,7 +82,7 @@ static std::optional<Norm> matchNorm(Recognizer &r, Operation *mean) {
     if (kindOf(add) != "Add")
       continue;
     Value other = r.otherOperand(add, mean->getResult(0));
-    auto epsilon = other ? r.pool.scalar(other) : std::nullopt;
+    auto epsilon = other ? r.shapes->scalar(other) : std::nullopt;
     if (!epsilon)
       continue;
     for (Operation *root : add->getResult(0).getUsers())
@@ -145,8 +145,8 @@ static void normOp(Recognizer &r, Operation *op, StringRef kind) {
   norm.gain = getOperand(op, 1);
   norm.bias = getOperand(op, 2);
   norm.epsilon = getFloat(op, "epsilon", 1e-5);
-  if ((norm.gain && !r.isVector(norm.gain, width)) ||
-      (norm.bias && !r.isVector(norm.bias, width)))
+  if ((norm.gain && !r.isVector(norm.gain, width, false)) ||
+      (norm.bias && !r.isVector(norm.bias, width, false)))
     return;
   build(r, norm);
 }
@@ -164,8 +164,8 @@ static void skipNorm(Recognizer &r, Operation *op, bool centered) {
   norm.result = op->getResult(0);
   norm.epsilon = getFloat(op, "epsilon", 1e-12);
   Dim width = r.shapes->dim(op->getOperand(0), -1);
-  if ((norm.gain && !r.isVector(norm.gain, width)) ||
-      (norm.bias && !r.isVector(norm.bias, width)))
+  if ((norm.gain && !r.isVector(norm.gain, width, false)) ||
+      (norm.bias && !r.isVector(norm.bias, width, false)))
     return;
   Location loc = r.at(op);
   auto add = [&](Value a, Value b) {

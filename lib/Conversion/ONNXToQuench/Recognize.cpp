@@ -41,6 +41,10 @@ struct Recognize : public quench::impl::ONNXRecognizeBase<Recognize> {
       assignRoles(r);
       r.refresh();
       r.shapes->annotate();
+      // Recognized results may have more precise types.
+      Operation *end = function.getBody().front().getTerminator();
+      function.setFunctionType(FunctionType::get(
+          &getContext(), function.getArgumentTypes(), end->getOperandTypes()));
     }
   }
 };

@@ -51,19 +51,19 @@ Value Recognizer::otherOperand(Operation *op, Value value) const {
 std::optional<std::pair<Value, double>> Recognizer::scaled(Value value) {
   if (Operation *mul = definedBy(value, "Mul")) {
     for (unsigned i : {0u, 1u})
-      if (auto factor = pool.scalar(mul->getOperand(i)))
+      if (auto factor = shapes->scalar(mul->getOperand(i)))
         return std::make_pair(mul->getOperand(1 - i), *factor);
   } else if (Operation *div = definedBy(value, "Div")) {
-    auto factor = pool.scalar(div->getOperand(1));
+    auto factor = shapes->scalar(div->getOperand(1));
     if (factor && *factor != 0)
       return std::make_pair(div->getOperand(0), 1.0 / *factor);
   }
   return std::nullopt;
 }
 
-bool Recognizer::isVector(Value value, const Dim &size) {
-  return value && pool.isConstant(value) && shapes->rank(value) == 1 &&
-         isa<FloatType>(elementType(value)) &&
+bool Recognizer::isVector(Value value, const Dim &size, bool constant) {
+  return value && (!constant || pool.isConstant(value)) &&
+         shapes->rank(value) == 1 && isa<FloatType>(elementType(value)) &&
          names.equal(shapes->dim(value, 0), size);
 }
 

@@ -42,8 +42,8 @@ public:
   mlir::Value otherOperand(mlir::Operation *op, mlir::Value value) const;
   /// For Mul and Div by a constant: the other factor, and the factor itself.
   std::optional<std::pair<mlir::Value, double>> scaled(mlir::Value value);
-  /// A vector of constants of `size` floats, rank 1.
-  bool isVector(mlir::Value value, const Dim &size);
+  /// A vector of `size` floats, rank 1; of constants, if so asked.
+  bool isVector(mlir::Value value, const Dim &size, bool constant = true);
   /// The elements of an op's result of this type and shape.
   mlir::RankedTensorType typeOf(mlir::Value like) {
     return shapes->typeOf(*shapes->get(like), elementType(like));

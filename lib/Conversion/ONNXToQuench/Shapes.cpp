@@ -10,6 +10,7 @@
 #include "quench/Dialect/ONNX/IR/ONNX.h"
 #include "llvm/ADT/StringSet.h"
 #include "llvm/ADT/StringSwitch.h"
+#include <cmath>
 
 using namespace mlir;
 using namespace quench;
@@ -110,6 +111,40 @@ std::optional<SmallVector<int64_t>> Shapes::constants(Value value) const {
     out.push_back(*dim.constant());
   }
   return out;
+}
+
+std::optional<double> Shapes::scalar(Value value, unsigned depth) const {
+  if (auto number = pool.scalar(value))
+    return number;
+  Operation *op = value.getDefiningOp();
+  if (!op || depth > 8)
+    return std::nullopt;
+  if (auto ints = constants(value); ints && ints->size() == 1)
+    return double(ints->front());
+  StringRef kind = kindOf(op);
+  if (!isa<FloatType>(cast<ShapedType>(value.getType()).getElementType()))
+    return std::nullopt;
+  bool isUnary = kind == "Cast" || kind == "Sqrt" || kind == "Reciprocal" ||
+                 kind == "Neg" || kind == "Unsqueeze" || kind == "Squeeze";
+  bool isBinary = kind == "Add" || kind == "Sub" || kind == "Mul" ||
+                  kind == "Div" || kind == "Pow";
+  if ((!isUnary && !isBinary) || op->getNumOperands() < (isUnary ? 1 : 2))
+    return std::nullopt;
+  auto x = scalar(op->getOperand(0), depth + 1);
+  auto y = isBinary ? scalar(op->getOperand(1), depth + 1) : x;
+  if (!x || !y)
+    return std::nullopt;
+  double result = kind == "Sqrt"         ? std::sqrt(*x)
+                  : kind == "Reciprocal" ? 1 / *x
+                  : kind == "Neg"        ? -*x
+                  : kind == "Add"        ? *x + *y
+                  : kind == "Sub"        ? *x - *y
+                  : kind == "Mul"        ? *x * *y
+                  : kind == "Div"        ? *x / *y
+                  : kind == "Pow"        ? std::pow(*x, *y)
+                                         : *x;
+  // Nodes compute in f32.
+  return double(float(result));
 }
 
 void Shapes::set(Value value, Dims dims) { shapes[value] = std::move(dims); }
@@ -332,10 +367,47 @@ static bool keepsShape(StringRef kind) {
   return kinds.contains(kind);
 }
 
+/// Operands without which an op of this kind is one of an old version that is
+/// not supported.
+static unsigned leastOperands(StringRef kind) {
+  return llvm::StringSwitch<unsigned>(kind)
+      .Cases({"Constant"}, 0)
+      .Cases({"Range", "Where", "RotaryEmbedding"}, 3)
+      .Cases({"Add", "Sub", "Mul", "Div", "Pow", "Mod", "Equal", "Less"}, 2)
+      .Cases({"LessOrEqual", "Greater", "GreaterOrEqual", "And", "Or"}, 2)
+      .Cases({"Xor", "MatMul", "Gemm", "Reshape", "Expand", "Tile"}, 2)
+      .Cases({"Gather", "PRelu", "DequantizeLinear", "QuantizeLinear"}, 2)
+      .Cases({"com.microsoft.SkipSimplifiedLayerNormalization"}, 3)
+      .Cases({"com.microsoft.SkipLayerNormalization"}, 3)
+      .Cases({"com.microsoft.MatMulNBits"}, 3)
+      .Cases({"com.microsoft.GroupQueryAttention"}, 7)
+      .Default(1);
+}
+
 bool Shapes::transfer(Operation *op) {
   StringRef kind = kindOf(op);
   if (kind.empty())
     return transferQuench(op);
+  // The first operands and the first result are used without asking.
+  if (op->getNumResults() == 0 || !onnx::isPresent(op->getResult(0)))
+    return fail("it is not supported without its first result");
+  unsigned least = leastOperands(kind);
+  bool fewer = op->getNumOperands() < least;
+  for (unsigned i = 0; i < least && !fewer; ++i)
+    fewer = !onnx::isPresent(op->getOperand(i)) &&
+            !(kind.starts_with("com.microsoft.Group") &&
+              (i == 1 || i == 2 || i == 3 || i == 4));
+  if (fewer || (op->hasAttr("broadcast") && op->hasAttr("axis")))
+    return fail("it is not supported in this form");
+  if (kind == "Constant") {
+    ElementsAttr elements = getConstantValue(op);
+    auto type = elements ? dyn_cast<RankedTensorType>(elements.getType())
+                         : RankedTensorType();
+    if (!type)
+      return fail("it is not numbers");
+    set(op->getResult(0), Dims(type.getShape().begin(), type.getShape().end()));
+    return true;
+  }
   for (Value operand : op->getOperands())
     if (onnx::isPresent(operand) && !get(operand))
       return false; // somebody else's problem
@@ -352,11 +424,16 @@ bool Shapes::transfer(Operation *op) {
     return true;
   }
   if (keepsShape(kind)) {
-    for (Value result : op->getResults())
-      set(result, *get(op->getOperand(0)));
-    if (kind == "LayerNormalization" || kind == "SimplifiedLayerNormalization")
-      for (Value result : op->getResults().drop_front())
-        shapes.erase(result);
+    Dims dims = *get(op->getOperand(0));
+    set(op->getResult(0), dims);
+    if (kind.ends_with("LayerNormalization")) { // mean, 1 / deviation
+      int64_t axis = getInt(op, "axis", -1);
+      axis = axis < 0 ? axis + int64_t(dims.size()) : axis;
+      for (size_t i = std::max<int64_t>(axis, 0); i < dims.size(); ++i)
+        dims[i] = Dim(1);
+    }
+    for (Value result : op->getResults().drop_front())
+      set(result, dims);
     transferInts(op, kind);
     return true;
   }

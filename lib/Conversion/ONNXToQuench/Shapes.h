@@ -56,6 +56,10 @@ public:
   /// The same, if all are constants.
   std::optional<llvm::SmallVector<int64_t>> constants(mlir::Value value) const;
 
+  /// One number that all elements are: of a constant, or computed from sizes
+  /// and constants (1 / sqrt(head size)).
+  std::optional<double> scalar(mlir::Value value, unsigned depth = 0) const;
+
   void set(mlir::Value value, Dims dims);
   /// Why the shape of an op's results is not known; empty if it is or if that
   /// comes from an operand.

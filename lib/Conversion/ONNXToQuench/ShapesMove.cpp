@@ -367,6 +367,12 @@ std::optional<Dims> Shapes::arithmetic(StringRef kind, Operation *op) {
                by && *by > 0 && (a.isNonNegative() || a.isConstant()))
         value =
             a.isConstant() ? Dim(*a.constant() / *by) : names.floorDiv(a, *by);
+    } else if (kind == "Mod") {
+      auto x = a.constant(), y = b.constant();
+      if (x && y && *x >= 0 && *y > 0)
+        value = Dim(*x % *y);
+      else if (names.divide(a, b))
+        value = Dim(0);
     } else if (kind == "Min" || kind == "Max") {
       if (order && in.size() <= 2)
         value = (*order < 0) == (kind == "Min") ? a : b;
