@@ -189,23 +189,22 @@ SmallVector<Value, 2> quench::streamOperands(Operation *op) {
 /// reader of another kind, which `other` names.
 static bool linearReaders(Value value, SmallVectorImpl<LinearOp> &linears,
                           Operation *&other) {
-  for (OpOperand &use : value.getUses()) {
-    Operation *user = use.getOwner();
-    if (isa<tensor::DimOp>(user))
-      continue;
-    if (auto linear = dyn_cast<LinearOp>(user);
-        linear && use.getOperandNumber() == 0) {
-      linears.push_back(linear);
-      continue;
-    }
-    if (streamOperands(user).size() == 1) {
-      if (!linearReaders(user->getResult(0), linears, other))
+  SmallVector<Value> work = {value};
+  while (!work.empty())
+    for (OpOperand &use : work.pop_back_val().getUses()) {
+      Operation *user = use.getOwner();
+      if (isa<tensor::DimOp>(user))
+        continue;
+      auto linear = dyn_cast<LinearOp>(user);
+      if (linear && use.getOperandNumber() == 0) {
+        linears.push_back(linear);
+      } else if (streamOperands(user).size() == 1) {
+        work.push_back(user->getResult(0));
+      } else {
+        other = user;
         return false;
-      continue;
+      }
     }
-    other = user;
-    return false;
-  }
   return true;
 }
 

@@ -273,63 +273,75 @@ static bool readsShape(Operation *op) { return isa<tensor::DimOp>(op); }
 
 /// All users of attention's result are linear layers.
 bool Inserter::followOutput(Value value, ValuePath &path) {
-  for (OpOperand &use : value.getUses()) {
-    Operation *user = use.getOwner();
-    if (readsShape(user))
-      continue;
-    if (streamOperands(user).size() == 1) {
-      if (!followOutput(user->getResult(0), path))
-        return false;
-      continue;
+  SmallVector<Value> work = {value};
+  while (!work.empty())
+    for (OpOperand &use : work.pop_back_val().getUses()) {
+      Operation *user = use.getOwner();
+      if (readsShape(user))
+        continue;
+      if (streamOperands(user).size() == 1) {
+        work.push_back(user->getResult(0));
+        continue;
+      }
+      auto linear = dyn_cast<LinearOp>(user);
+      if (!linear || use.getOperandNumber() != 0)
+        return path.block(
+            user, "reads the result of attention and is no linear layer");
+      std::string reason = whyNotFoldable(linear.getWeight());
+      if (!reason.empty())
+        return path.block(linear, "has a weight that " + reason);
+      path.outputs.insert(linear);
     }
-    auto linear = dyn_cast<LinearOp>(user);
-    if (!linear || use.getOperandNumber() != 0)
-      return path.block(user,
-                        "reads the result of attention and is no linear layer");
-    std::string reason = whyNotFoldable(linear.getWeight());
-    if (!reason.empty())
-      return path.block(linear, "has a weight that " + reason);
-    path.outputs.insert(linear);
-  }
   return true;
+}
+
+/// A cache of the function that only this op reads.
+static BlockArgument pastOf(ExtendOp extend) {
+  auto past = dyn_cast<BlockArgument>(extend.getPast());
+  if (!past || !isa<func::FuncOp>(past.getOwner()->getParentOp()) ||
+      llvm::any_of(past.getUsers(), [&](Operation *other) {
+        return other != extend && !readsShape(other);
+      }))
+    return {};
+  return past;
 }
 
 /// All that is done with values is attention, and caching.
 bool Inserter::followValue(Value value, ValuePath &path) {
-  for (OpOperand &use : value.getUses()) {
-    Operation *user = use.getOwner();
-    if (readsShape(user))
-      continue;
-    if (streamOperands(user).size() == 1) {
-      if (!followValue(user->getResult(0), path))
+  SmallVector<Value> work = {value};
+  while (!work.empty()) {
+    Value next = work.pop_back_val();
+    for (OpOperand &use : next.getUses()) {
+      Operation *user = use.getOwner();
+      if (readsShape(user))
+        continue;
+      if (streamOperands(user).size() == 1) {
+        work.push_back(user->getResult(0));
+        continue;
+      }
+      if (auto extend = dyn_cast<ExtendOp>(user);
+          extend && extend.getResult() && next == extend.getRows()) {
+        BlockArgument past = pastOf(extend);
+        if (!past)
+          return path.block(extend, "extends a cache that is no input of the "
+                                    "function, or has other readers");
+        path.pasts.push_back(past);
+        work.push_back(extend.getResult());
+        continue;
+      }
+      if (isa<func::ReturnOp>(user) && next.getDefiningOp<ExtendOp>()) {
+        path.presents.push_back(&use);
+        continue;
+      }
+      auto attention = dyn_cast<AttentionOp>(user);
+      if (!attention || !attention.getResult() ||
+          next != attention.getValue() || next == attention.getKey() ||
+          next == attention.getQuery())
+        return path.block(user, "reads the values and is no attention");
+      path.attentions.push_back(attention);
+      if (!followOutput(attention.getResult(), path))
         return false;
-      continue;
     }
-    if (auto extend = dyn_cast<ExtendOp>(user);
-        extend && extend.getResult() && use.get() == extend.getRows()) {
-      auto past = dyn_cast<BlockArgument>(extend.getPast());
-      if (!past || !isa<func::FuncOp>(past.getOwner()->getParentOp()) ||
-          llvm::any_of(past.getUsers(), [&](Operation *other) {
-            return other != extend && !readsShape(other);
-          }))
-        return path.block(extend, "extends a cache that is no input of the "
-                                  "function, or has other readers");
-      path.pasts.push_back(past);
-      if (!followValue(extend.getResult(), path))
-        return false;
-      continue;
-    }
-    if (isa<func::ReturnOp>(user) && value.getDefiningOp<ExtendOp>()) {
-      path.presents.push_back(&use);
-      continue;
-    }
-    auto attention = dyn_cast<AttentionOp>(user);
-    if (!attention || !attention.getResult() || value != attention.getValue() ||
-        value == attention.getKey() || value == attention.getQuery())
-      return path.block(user, "reads the values and is no attention");
-    path.attentions.push_back(attention);
-    if (!followOutput(attention.getResult(), path))
-      return false;
   }
   return true;
 }
