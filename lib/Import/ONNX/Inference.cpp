@@ -17,6 +17,9 @@
 #include "Reader.h"
 #include "onnx/defs/schema.h"
 #include "onnx/shape_inference/implementation.h"
+#include "llvm/ADT/STLExtras.h"
+#include "llvm/ADT/SmallVector.h"
+#include "llvm/ADT/StringExtras.h"
 #include <exception>
 #include <map>
 #include <mutex>
@@ -40,6 +43,22 @@ static bool canBeShape(const ::onnx::TypeProto *type) {
          shape.dim(0).dim_value() <= kMaxShapeValues;
 }
 
+/// Whether a text is a term of Einsum's equation: letters, one ellipsis.
+static bool isEinsumTerm(StringRef term) {
+  auto [head, tail] = term.split("...");
+  return llvm::all_of(head, llvm::isAlpha) && llvm::all_of(tail, llvm::isAlpha);
+}
+
+/// Whether a text is an equation for Einsum: terms,terms->term.
+static bool isEquation(StringRef text) {
+  std::string dense = text.str();
+  llvm::erase(dense, ' ');
+  auto [left, right] = StringRef(dense).split("->");
+  llvm::SmallVector<StringRef> terms;
+  left.split(terms, ',');
+  return llvm::all_of(terms, isEinsumTerm) && isEinsumTerm(right);
+}
+
 /// Throws if an attribute is so far out of range that the library's inference
 /// would index or allocate by it unchecked.
 static void checkAttributes(::onnx::InferenceContext &context) {
@@ -57,6 +76,10 @@ static void checkAttributes(::onnx::InferenceContext &context) {
       fail_shape_inference("attribute '", range.name, "' is ", attribute->i(),
                            ", which is out of range");
   }
+  const ::onnx::AttributeProto *equation = context.getAttribute("equation");
+  if (equation && !isEquation(equation->s()))
+    fail_shape_inference("attribute 'equation' is not one: '", equation->s(),
+                         "'");
 }
 
 /// Throws if a shape cannot be that of a tensor; the library computes with
