@@ -27,29 +27,31 @@ static cl::list<std::string>
     shapes("shape", cl::value_desc("NAME=1x128"), cl::sub(options),
            cl::desc("Shape of an input of a model without state (free sizes: "
                     "1 text, 128 tokens); with --kernels NxK of weights"));
-static cl::opt<int> repeat("repeat", cl::init(5), cl::value_desc("N"),
-                           cl::sub(options),
-                           cl::desc("Times are the median of so many runs "
-                                    "(default 5)"));
-static cl::list<int> threadCounts("threads", cl::CommaSeparated,
-                                  cl::value_desc("1,2"), cl::sub(options),
-                                  cl::desc("Numbers of threads, one after the "
-                                           "other; by default one thread per "
-                                           "processor"));
-static cl::opt<int64_t> prefillCount("prefill", cl::init(512),
-                                     cl::value_desc("N"), cl::sub(options),
-                                     cl::desc("Tokens of the prompt (default "
-                                              "512)"));
-static cl::opt<int64_t> decodeCount("decode", cl::init(64), cl::value_desc("N"),
-                                    cl::sub(options),
-                                    cl::desc("Tokens that are made one by one "
-                                             "behind it (default 64)"));
+static NumberOption<int> repeat("repeat", cl::init(5), cl::value_desc("N"),
+                                cl::sub(options),
+                                cl::desc("Times are the median of so many runs "
+                                         "(default 5)"));
+static NumbersOption<int>
+    threadCounts("threads", cl::CommaSeparated, cl::value_desc("1,2"),
+                 cl::sub(options),
+                 cl::desc("Numbers of threads, one after the "
+                          "other; by default one thread per "
+                          "processor"));
+static NumberOption<int64_t>
+    prefillCount("prefill", cl::init(512), cl::value_desc("N"),
+                 cl::sub(options),
+                 cl::desc("Tokens of the prompt (default "
+                          "512)"));
+static NumberOption<int64_t>
+    decodeCount("decode", cl::init(64), cl::value_desc("N"), cl::sub(options),
+                cl::desc("Tokens that are made one by one "
+                         "behind it (default 64)"));
 static cl::opt<bool> kernels("kernels", cl::sub(options),
                              cl::desc("Time kernels of formats instead of a "
                                       "model"));
-static cl::list<int64_t> rowCounts("rows", cl::CommaSeparated,
-                                   cl::value_desc("1,128"), cl::sub(options),
-                                   cl::desc("--kernels: rows of activations"));
+static NumbersOption<int64_t>
+    rowCounts("rows", cl::CommaSeparated, cl::value_desc("1,128"),
+              cl::sub(options), cl::desc("--kernels: rows of activations"));
 static cl::opt<std::string> cpu("cpu", cl::init("native"),
                                 cl::value_desc("NAME"), cl::sub(options),
                                 cl::desc("--kernels: processor to compile "

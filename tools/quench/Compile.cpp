@@ -46,11 +46,11 @@ static cl::list<std::string>
 static cl::opt<std::string>
     saveRecipePath("save-recipe", cl::value_desc("FILE.yaml"), cl::sub(options),
                    cl::desc("Write the recipe with all its fields"));
-static cl::opt<int> threads("threads", cl::init(0), cl::value_desc("N"),
-                            cl::sub(options),
-                            cl::desc("Threads; by default one per processor. "
-                                     "The result does not depend on it"));
-static cl::opt<int64_t>
+static NumberOption<int>
+    threads("threads", cl::init(0), cl::value_desc("N"), cl::sub(options),
+            cl::desc("Threads; by default one per processor. "
+                     "The result does not depend on it"));
+static NumberOption<int64_t>
     maxPositions("max-positions", cl::init(2048), cl::value_desc("N"),
                  cl::sub(options),
                  cl::desc("The most positions of the cache of a language "
@@ -86,19 +86,21 @@ static double peakMemory() {
   return usage.ru_maxrss * 1024.0;
 }
 
-static Error writeReports(const CompileReport &report, const LayerTable &table,
+static Error writeReports(const CompileOptions &request,
+                          ArrayRef<std::string> paths,
+                          const CompileReport &report, const LayerTable &table,
                           double seconds) {
   double fileBits =
       table.all().weights ? 8.0 * report.fileBytes / table.all().weights : 0;
-  for (StringRef path : reports) {
+  for (StringRef path : paths) {
     std::string text;
     if (path.ends_with_insensitive(".json")) {
       json::Object object = table.toJSON();
       json::Object steps;
       for (const auto &[step, time] : report.seconds)
         steps[step] = time;
-      object["model"] = modelPath;
-      object["output"] = outputPath;
+      object["model"] = request.model;
+      object["output"] = request.output;
       object["file_bytes"] = report.fileBytes;
       object["file_bits_per_weight"] = fileBits;
       object["weights_bytes"] = report.weightsBytes;
@@ -113,10 +115,10 @@ static Error writeReports(const CompileReport &report, const LayerTable &table,
         steps +=
             (steps.empty() ? "" : ", ") + step + formatted(" %.2f s", time);
       text = table.toHTML(
-          modelPath,
+          request.model,
           {{"recipe", report.recipe},
            {"processor", report.cpu},
-           {"file", outputPath + ", " + formatBytes(report.fileBytes)},
+           {"file", request.output + ", " + formatBytes(report.fileBytes)},
            {"bits a weight, whole file", formatted("%.3f", fileBits)},
            {"code", formatBytes(report.codeBytes)},
            {"time", formatted("%.1f s", seconds) + " (" + steps + ")"},
@@ -148,6 +150,9 @@ static Error compile() {
     if (Error error = saveRecipe(*loaded, saveRecipePath))
       return error;
 
+  // The linker, which runs in this process, sets all options back: what is
+  // needed afterwards is copied here.
+  std::vector<std::string> reportPaths(reports.begin(), reports.end());
   Progress progress;
   CompileOptions request;
   request.model = modelPath;
@@ -170,16 +175,17 @@ static Error compile() {
   if (error)
     return error;
   double seconds = watch.seconds();
-  Expected<LayerTable> table = LayerTable::parse(report.toJSON(), outputPath);
+  Expected<LayerTable> table =
+      LayerTable::parse(report.toJSON(), request.output);
   if (!table)
     return table.takeError();
-  if (Error error = writeReports(report, *table, seconds))
+  if (Error error = writeReports(request, reportPaths, report, *table, seconds))
     return error;
-  if (outputPath == "-")
+  if (request.output == "-")
     return Error::success();
 
   raw_ostream &out = outs();
-  out << outputPath;
+  out << request.output;
   if (report.fileBytes)
     out << ": " << formatBytes(report.fileBytes);
   if (double weights = table->all().weights; weights && report.fileBytes) {

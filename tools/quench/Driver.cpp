@@ -14,6 +14,14 @@
 using namespace llvm;
 using namespace quench;
 
+void quench::wrongNumber(const cl::Option &option, StringRef text,
+                         bool isFloat) {
+  errs() << "error: " << (option.ArgStr.size() == 1 ? "-" : "--")
+         << option.ArgStr << " '" << text
+         << "': " << (isFloat ? "a number" : "a whole number")
+         << " is accepted\n";
+}
+
 int quench::fail(Error error) {
   errs() << "error: " << toString(std::move(error)) << '\n';
   return Failed;

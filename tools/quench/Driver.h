@@ -34,8 +34,22 @@ struct Command {
   int (*run)();
 };
 
+/// Says which number an option accepts.
+void wrongNumber(const llvm::cl::Option &option, llvm::StringRef text,
+                 bool isFloat);
+
 extern const Command compileCommand, runCommand, generateCommand, evalCommand,
     benchCommand, inspectCommand, recipesCommand;
+
+/// A number that an option takes; wrong ones are told in this program's form.
+template <typename T> struct Number {
+  Number(T value = 0) : value(value) {}
+  operator T() const { return value; }
+  T value;
+};
+template <typename T> using NumberOption = llvm::cl::opt<Number<T>>;
+/// Several, separated by commas.
+template <typename T> using NumbersOption = llvm::cl::list<Number<T>>;
 
 /// Writes "error: ..." to standard error; returns the status.
 int fail(llvm::Error error);
@@ -84,5 +98,26 @@ private:
 };
 
 } // namespace quench
+
+template <typename T>
+class llvm::cl::parser<quench::Number<T>>
+    : public llvm::cl::basic_parser<quench::Number<T>> {
+public:
+  using llvm::cl::basic_parser<quench::Number<T>>::basic_parser;
+
+  /// True if it failed.
+  bool parse(Option &option, StringRef, StringRef text,
+             quench::Number<T> &number) {
+    bool failed;
+    if constexpr (std::is_floating_point_v<T>)
+      failed = text.getAsDouble(number.value);
+    else
+      failed = text.getAsInteger(10, number.value);
+    if (failed)
+      quench::wrongNumber(option, text, std::is_floating_point_v<T>);
+    return failed;
+  }
+  template <typename... Args> void printOptionDiff(Args &&...) const {}
+};
 
 #endif // QUENCH_TOOLS_QUENCH_DRIVER_H

@@ -29,14 +29,14 @@ static cl::opt<std::string>
     tokenizerPath("tokenizer", cl::value_desc("FILE"), cl::sub(options),
                   cl::desc("A Hugging Face tokenizer.json; by default the one "
                            "next to the model"));
-static cl::opt<int64_t> context("context", cl::init(512), cl::value_desc("N"),
-                                cl::sub(options),
-                                cl::desc("Tokens of a window (default 512); "
-                                         "the second half is scored"));
-static cl::opt<int64_t> windowCount("windows", cl::init(0), cl::value_desc("N"),
-                                    cl::sub(options),
-                                    cl::desc("The most windows; by default "
-                                             "all"));
+static NumberOption<int64_t>
+    context("context", cl::init(512), cl::value_desc("N"), cl::sub(options),
+            cl::desc("Tokens of a window (default 512); "
+                     "the second half is scored"));
+static NumberOption<int64_t>
+    windowCount("windows", cl::init(0), cl::value_desc("N"), cl::sub(options),
+                cl::desc("The most windows; by default "
+                         "all"));
 static cl::opt<std::string>
     referencePath("reference", cl::value_desc("MODEL"), cl::sub(options),
                   cl::desc("Compare with this ONNX model, run by the "
@@ -53,10 +53,10 @@ static cl::opt<std::string> recipe("recipe", cl::value_desc("NAME|FILE"),
                                    cl::sub(options),
                                    cl::desc("With --interpret: apply this "
                                             "recipe first"));
-static cl::opt<int> threads("threads", cl::init(0), cl::value_desc("N"),
-                            cl::sub(options),
-                            cl::desc("Threads; by default one per "
-                                     "processor"));
+static NumberOption<int> threads("threads", cl::init(0), cl::value_desc("N"),
+                                 cl::sub(options),
+                                 cl::desc("Threads; by default one per "
+                                          "processor"));
 static cl::opt<bool> asJSON("json", cl::sub(options),
                             cl::desc("Print one JSON object"));
 

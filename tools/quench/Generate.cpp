@@ -21,11 +21,12 @@ static cl::SubCommand options("generate",
 
 static cl::opt<std::string> modelPath(cl::Positional, cl::desc("OUT"),
                                       cl::sub(options));
-static cl::list<int64_t> tokens("tokens", cl::CommaSeparated,
-                                cl::value_desc("1,2,3"), cl::sub(options),
-                                cl::desc("The prompt as token ids; ids are "
-                                         "printed, unless --tokenizer is "
-                                         "given"));
+static NumbersOption<int64_t>
+    tokens("tokens", cl::CommaSeparated, cl::value_desc("1,2,3"),
+           cl::sub(options),
+           cl::desc("The prompt as token ids; ids are "
+                    "printed, unless --tokenizer is "
+                    "given"));
 static cl::opt<std::string> prompt("prompt", cl::value_desc("TEXT"),
                                    cl::sub(options),
                                    cl::desc("The prompt as a text"));
@@ -46,40 +47,41 @@ static cl::opt<std::string> systemText("system", cl::value_desc("TEXT"),
                                        cl::sub(options),
                                        cl::desc("The system message of a "
                                                 "chat"));
-static cl::opt<int64_t> tokenLimit("n", cl::init(128), cl::value_desc("N"),
-                                   cl::sub(options),
-                                   cl::desc("The most tokens to make (default "
-                                            "128)"));
-static cl::opt<double> temperature(
+static NumberOption<int64_t>
+    tokenLimit("n", cl::init(128), cl::value_desc("N"), cl::sub(options),
+               cl::desc("The most tokens to make (default "
+                        "128)"));
+static NumberOption<double> temperature(
     "temperature", cl::init(0), cl::value_desc("T"), cl::sub(options),
     cl::desc("Divide logits by T and draw tokens; 0, the default, takes the "
              "most likely one"));
-static cl::opt<double> topP("top-p", cl::init(1), cl::value_desc("P"),
-                            cl::sub(options),
-                            cl::desc("Draw from the most likely tokens that "
-                                     "reach the probability P together"));
-static cl::opt<int64_t> topK("top-k", cl::init(0), cl::value_desc("K"),
-                             cl::sub(options),
-                             cl::desc("Draw from the K most likely tokens; 0 "
-                                      "for all"));
-static cl::opt<uint64_t> seed("seed", cl::init(0), cl::value_desc("S"),
-                              cl::sub(options),
-                              cl::desc("Seed of the random numbers: the same "
-                                       "seed gives the same text"));
-static cl::list<int64_t> stopTokens("stop-tokens", cl::CommaSeparated,
-                                    cl::value_desc("1,2"), cl::sub(options),
-                                    cl::desc("More token ids that end the "
-                                             "text"));
+static NumberOption<double>
+    topP("top-p", cl::init(1), cl::value_desc("P"), cl::sub(options),
+         cl::desc("Draw from the most likely tokens that "
+                  "reach the probability P together"));
+static NumberOption<int64_t>
+    topK("top-k", cl::init(0), cl::value_desc("K"), cl::sub(options),
+         cl::desc("Draw from the K most likely tokens; 0 "
+                  "for all"));
+static NumberOption<uint64_t>
+    seed("seed", cl::init(0), cl::value_desc("S"), cl::sub(options),
+         cl::desc("Seed of the random numbers: the same "
+                  "seed gives the same text"));
+static NumbersOption<int64_t> stopTokens("stop-tokens", cl::CommaSeparated,
+                                         cl::value_desc("1,2"),
+                                         cl::sub(options),
+                                         cl::desc("More token ids that end the "
+                                                  "text"));
 static cl::opt<bool> ignoreStop("ignore-stop", cl::sub(options),
                                 cl::desc("Go on behind tokens that end a "
                                          "text"));
 static cl::opt<bool> echo("echo", cl::sub(options),
                           cl::desc("Print the prompt before the text"));
-static cl::opt<int> threads("threads", cl::init(0), cl::value_desc("N"),
-                            cl::sub(options),
-                            cl::desc("Threads; by default one per "
-                                     "processor"));
-static cl::opt<int64_t>
+static NumberOption<int> threads("threads", cl::init(0), cl::value_desc("N"),
+                                 cl::sub(options),
+                                 cl::desc("Threads; by default one per "
+                                          "processor"));
+static NumberOption<int64_t>
     capacity("capacity", cl::init(0), cl::value_desc("N"), cl::sub(options),
              cl::desc("Positions that the cache holds, prompt included; by "
                       "default what prompt and -n need"));

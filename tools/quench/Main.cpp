@@ -105,6 +105,14 @@ static int parsingFailed(StringRef text, StringRef program, StringRef command) {
   return WrongUsage;
 }
 
+/// The option that a word without '=' is; null if it is none.
+static const cl::Option *optionOf(const Command &command, StringRef word) {
+  if (!word.consume_front("-"))
+    return nullptr;
+  word.consume_front("-");
+  return command.options.OptionsMap.lookup(word);
+}
+
 static int run(const Command &command, int argc, char **argv) {
   for (StringRef argument : ArrayRef<char *>(argv, argc).drop_front(2)) {
     if (argument == "--")
@@ -114,6 +122,11 @@ static int run(const Command &command, int argc, char **argv) {
       return finish(Done);
     }
   }
+  // Option parsing would say this without a name for the program's errors.
+  if (const cl::Option *last = optionOf(command, argv[argc - 1]);
+      last && last->getValueExpectedFlag() == cl::ValueRequired)
+    return wrongUsage(command, Twine(argv[argc - 1]) + " needs a value: " +
+                                   argv[argc - 1] + " " + last->ValueStr);
   std::string text;
   raw_string_ostream messages(text);
   if (!cl::ParseCommandLineOptions(argc, argv, "", &messages))

@@ -41,12 +41,13 @@ static cl::list<std::string>
     shapes("shape", cl::value_desc("NAME=1x128"), cl::sub(options),
            cl::desc("Shape of an input that --random or --zeros fills; free "
                     "sizes are 1 otherwise"));
-static cl::opt<uint64_t> seed("seed", cl::init(0), cl::value_desc("S"),
-                              cl::sub(options), cl::desc("Seed of --random"));
-static cl::opt<int> threads("threads", cl::init(0), cl::value_desc("N"),
-                            cl::sub(options),
-                            cl::desc("Threads; by default one per "
-                                     "processor"));
+static NumberOption<uint64_t> seed("seed", cl::init(0), cl::value_desc("S"),
+                                   cl::sub(options),
+                                   cl::desc("Seed of --random"));
+static NumberOption<int> threads("threads", cl::init(0), cl::value_desc("N"),
+                                 cl::sub(options),
+                                 cl::desc("Threads; by default one per "
+                                          "processor"));
 static cl::opt<bool> asJSON("json", cl::sub(options),
                             cl::desc("Print the summary as one JSON object"));
 
