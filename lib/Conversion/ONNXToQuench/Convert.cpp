@@ -10,6 +10,7 @@
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "quench/Conversion/ONNXToQuench/ONNXToQuench.h"
 #include "quench/Dialect/ONNX/IR/ONNX.h"
+#include "llvm/ADT/StringSwitch.h"
 
 using namespace mlir;
 using namespace quench;
@@ -370,6 +371,24 @@ void Lowering::markNeeded() {
   }
 }
 
+/// Operators that are only supported where onnx-recognize raises them.
+static std::string whyNot(StringRef kind) {
+  return llvm::StringSwitch<StringRef>(kind)
+      .Case("com.microsoft.MatMulNBits",
+            "supported are constant codes, scales and zero points of the sizes "
+            "that K, N, bits (2, 4, 8) and block_size ask for, without g_idx")
+      .Case("com.microsoft.GroupQueryAttention",
+            "supported are floats, with both past caches or none, constant "
+            "rotary tables of angles position * frequency, no bias, no sinks")
+      .Case("com.microsoft.MultiHeadAttention",
+            "supported are query, key and value of rank 3 without a joint bias")
+      .Case("com.microsoft.RotaryEmbedding",
+            "supported are inputs of rank 3 with positions [batch, sequence] "
+            "and constant tables of angles position * frequency")
+      .Default("it is not supported")
+      .str();
+}
+
 void Lowering::convert(Operation *op, std::vector<std::string> &problems) {
   StringRef kind = kindOf(op);
   bool onlySizes = llvm::all_of(op->getResults(), [&](Value v) {
@@ -386,7 +405,7 @@ void Lowering::convert(Operation *op, std::vector<std::string> &problems) {
   if (!broken) {
     auto it = handlers().find(kind);
     if (it == handlers().end())
-      reason = "it is not supported";
+      reason = whyNot(kind);
     else if (succeeded((this->*it->second)(op)))
       return;
   }
@@ -478,7 +497,7 @@ struct Convert : public quench::impl::ConvertONNXToQuenchBase<Convert> {
                        " of the model cannot be converted:";
     for (const std::string &problem : problems)
       text += "\n  " + problem;
-    module.emitError(text);
+    emitError(module.getLoc(), text); // without the module's text
     signalPassFailure();
   }
 };
