@@ -62,6 +62,7 @@ func::FuncOp quench::getOrCreatePackKeys(ModuleOp module, int64_t kvHeads,
       });
     });
   });
+  func::ReturnOp::create(b, e.loc);
   return function;
 }
 
@@ -98,6 +99,7 @@ func::FuncOp quench::getOrCreateAppend(ModuleOp module, int64_t kvHeads,
       });
     });
   });
+  func::ReturnOp::create(b, e.loc);
   return function;
 }
 
@@ -183,8 +185,8 @@ func::FuncOp quench::getOrCreateAttention(ModuleOp module,
   };
   Value probabilities = stack(rowsPerTile * kKeyBlock);
   Value sums = stack(rowsPerTile * valueRegs * 16);
-  Value lanes =
-      arith::ConstantOp::create(b, loc, b.getI32VectorAttr(llvm::to_vector(llvm::seq<int32_t>(0, 16))));
+  Value lanes = arith::ConstantOp::create(
+      b, loc, b.getI32VectorAttr(llvm::to_vector(llvm::seq<int32_t>(0, 16))));
   auto asInt = [&](Value index) {
     return arith::IndexCastOp::create(b, loc, b.getI32Type(), index)
         .getResult();
@@ -419,5 +421,6 @@ func::FuncOp quench::getOrCreateAttention(ModuleOp module,
       }
     }
   });
+  func::ReturnOp::create(b, e.loc);
   return function;
 }

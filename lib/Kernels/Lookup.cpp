@@ -147,5 +147,6 @@ func::FuncOp quench::getOrCreateLookup(ModuleOp module,
     b.setInsertionPointToStart(choice.elseBlock());
     readHalf(1);
   });
+  func::ReturnOp::create(b, e.loc);
   return function;
 }

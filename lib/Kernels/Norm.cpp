@@ -77,6 +77,7 @@ func::FuncOp quench::getOrCreateNorm(ModuleOp module, const NormSpec &spec) {
       lanes.store(v, y, e.add(base, at), mask);
     });
   });
+  func::ReturnOp::create(b, e.loc);
   return function;
 }
 
@@ -138,5 +139,6 @@ func::FuncOp quench::getOrCreateRotary(ModuleOp module,
                });
     });
   });
+  func::ReturnOp::create(b, e.loc);
   return function;
 }

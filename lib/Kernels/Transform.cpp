@@ -206,5 +206,6 @@ func::FuncOp quench::getOrCreateTransform(ModuleOp module, StringRef name,
     for (auto [number, step] : llvm::enumerate(steps))
       transform.emit(base, step, number);
   });
+  func::ReturnOp::create(b, e.loc);
   return function;
 }

@@ -6,6 +6,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "quench/Pipelines/Compile.h"
+#include "mlir/Dialect/Affine/IR/AffineOps.h"
 #include "mlir/Dialect/Bufferization/Transforms/OneShotAnalysis.h"
 #include "mlir/Dialect/Bufferization/Transforms/Passes.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
@@ -19,6 +20,7 @@
 #include "mlir/Transforms/Passes.h"
 #include "quench/Conversion/ONNXToQuench/ONNXToQuench.h"
 #include "quench/Conversion/QuenchToSPMD/QuenchToSPMD.h"
+#include "quench/Dialect/QK/IR/QK.h"
 #include "quench/Dialect/Quench/Transforms/Bufferization.h"
 #include "quench/Dialect/Quench/Transforms/MakeState.h"
 #include "quench/Import/ONNX/Import.h"
@@ -93,7 +95,14 @@ class Compiler {
 public:
   Compiler(const CompileOptions &options, CompileReport &report)
       : options(options), report(report), context(registry()),
-        diagnostics(context) {}
+        diagnostics(context) {
+    // Builder code outside of passes makes ops of these.
+    context.loadDialect<
+        affine::AffineDialect, arith::ArithDialect, func::FuncDialect,
+        linalg::LinalgDialect, LLVM::LLVMDialect, math::MathDialect,
+        memref::MemRefDialect, qk::QKDialect, qn::QuenchDialect,
+        scf::SCFDialect, tensor::TensorDialect, vector::VectorDialect>();
+  }
 
   Error run();
 

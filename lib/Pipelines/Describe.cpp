@@ -30,7 +30,9 @@ std::vector<std::string> quench::symbolsOf(func::FuncOp function) {
     for (Attribute dim : dims ? dims.getValue() : ArrayRef<Attribute>()) {
       StringRef name = cast<StringAttr>(dim).getValue();
       int64_t number;
-      if (name.getAsInteger(10, number) && !llvm::is_contained(symbols, name))
+      // Sums, such as past + sequence, are made of other inputs' names.
+      if (name.getAsInteger(10, number) && !name.contains('+') &&
+          !name.contains('*') && !llvm::is_contained(symbols, name))
         symbols.push_back(name.str());
     }
   }

@@ -76,6 +76,12 @@ MemRefType flatType(MemRefType type) {
 
 } // namespace
 
+Value quench::sizedBuffer(OpBuilder &b, Location loc, Value flat, Value size) {
+  return memref::ReinterpretCastOp::create(
+      b, loc, cast<MemRefType>(flat.getType()), flat, b.getIndexAttr(0),
+      ArrayRef<OpFoldResult>{size}, ArrayRef<OpFoldResult>{b.getIndexAttr(1)});
+}
+
 LogicalResult quench::flattenBuffers(func::FuncOp function) {
   OpBuilder b(function.getContext());
   Block &body = function.getBody().front();
@@ -131,22 +137,23 @@ LogicalResult quench::flattenBuffers(func::FuncOp function) {
                << n << " has a dimension without a name: " << type;
       sizes.push_back(dimension(b, loc, cast<StringAttr>(dims[i]).getValue()));
     }
-    if (type.getRank() == 1) { // its size becomes known by name
-      SmallVector<Operation *> queries;
-      for (Operation *user : argument.getUsers())
-        if (isa<memref::DimOp>(user))
-          queries.push_back(user);
-      for (Operation *query : queries) {
-        query->getResult(0).replaceAllUsesWith(sizes[0]);
-        query->erase();
-      }
-      continue;
-    }
     SmallVector<OpOperand *> uses;
     for (OpOperand &use : argument.getUses())
       uses.push_back(&use);
     argument.setType(flatType(type));
-    Value view = viewOf(b, loc, argument, type, sizes);
+    Value view = argument;
+    if (!type.hasStaticShape()) {
+      // A pointer knows no size: it is said here.
+      int64_t fixed = 1;
+      for (int64_t size : type.getShape())
+        fixed *= ShapedType::isDynamic(size) ? 1 : size;
+      Value total = arith::ConstantIndexOp::create(b, loc, fixed);
+      for (Value size : sizes)
+        total = arith::MulIOp::create(b, loc, total, size);
+      view = sizedBuffer(b, loc, argument, total);
+    }
+    if (type.getRank() != 1)
+      view = viewOf(b, loc, view, type, sizes);
     for (OpOperand *use : uses)
       use->set(view);
   }

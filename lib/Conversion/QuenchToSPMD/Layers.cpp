@@ -20,6 +20,16 @@ Value WorkerBuilder::dim(Value memref, int64_t i) {
   auto type = cast<MemRefType>(memref.getType());
   if (!type.isDynamicDim(i))
     return index(type.getDimSize(i));
+  int64_t n = type.getDynamicDimIndex(i);
+  Operation *op = memref.getDefiningOp();
+  if (auto view = dyn_cast_or_null<memref::ExpandShapeOp>(op))
+    return view.getOutputShape()[n];
+  if (auto view = dyn_cast_or_null<memref::ViewOp>(op))
+    return view.getSizes()[n];
+  if (auto alloc = dyn_cast_or_null<memref::AllocOp>(op))
+    return alloc.getDynamicSizes()[n];
+  if (auto sized = dyn_cast_or_null<memref::ReinterpretCastOp>(op))
+    return sized.getSizes()[n];
   return memref::DimOp::create(b, loc, memref, i);
 }
 
@@ -37,6 +47,10 @@ std::pair<Value, Value> WorkerBuilder::share(Value total) {
 }
 
 Value WorkerBuilder::flat(Value memref) {
+  // Most shapes are views of flat buffers.
+  if (auto view = memref.getDefiningOp<memref::ExpandShapeOp>();
+      view && view.getSrcType().getRank() == 1)
+    memref = view.getSrc();
   auto type = cast<MemRefType>(memref.getType());
   if (type.getRank() > 1) {
     SmallVector<ReassociationIndices> all(1);
@@ -59,6 +73,31 @@ Value WorkerBuilder::scratch(Value all, int64_t bytes) {
   return memref::ViewOp::create(
       b, loc, MemRefType::get({ShapedType::kDynamic}, b.getI8Type()), all,
       mul(worker, index(bytes)), ValueRange{index(bytes)});
+}
+
+/// Row-major place of indices in a contiguous memref; null for other layouts.
+Value WorkerBuilder::linear(Value memref, ValueRange indices) {
+  auto view = memref.getDefiningOp<memref::ExpandShapeOp>();
+  if (!view || view.getSrcType().getRank() != 1 ||
+      !view.getSrcType().getLayout().isIdentity())
+    return {};
+  Value at;
+  for (auto [i, index] : llvm::enumerate(indices))
+    at = at ? add(mul(at, dim(memref, i)), index) : index;
+  return at;
+}
+
+Value WorkerBuilder::load(Value memref, ValueRange indices) {
+  if (Value at = linear(memref, indices))
+    return memref::LoadOp::create(b, loc, flat(memref), at);
+  return memref::LoadOp::create(b, loc, memref, indices);
+}
+
+void WorkerBuilder::store(Value value, Value memref, ValueRange indices) {
+  if (Value at = linear(memref, indices))
+    memref::StoreOp::create(b, loc, value, flat(memref), at);
+  else
+    memref::StoreOp::create(b, loc, value, memref, indices);
 }
 
 void WorkerBuilder::call(func::FuncOp kernel, ValueRange arguments) {

@@ -25,8 +25,15 @@ namespace {
 class LinalgLoops {
 public:
   LinalgLoops(WorkerBuilder &w, linalg::LinalgOp op) : w(w), op(op) {
-    for (Range range : op.createLoopRanges(w.b, w.loc))
-      sizes.push_back(getValueOrCreateConstantIndexOp(w.b, w.loc, range.size));
+    // Dimensions of all operands, as the op's own map from shapes to loops
+    // takes them.
+    SmallVector<Value> dims;
+    for (Value operand : op->getOperands())
+      if (auto type = dyn_cast<MemRefType>(operand.getType()))
+        for (int64_t i = 0; i != type.getRank(); ++i)
+          dims.push_back(w.dim(operand, i));
+    for (AffineExpr expr : op.getShapesToLoopsMap().getResults())
+      sizes.push_back(affine::expandAffineExpr(w.b, w.loc, expr, dims, {}));
     op.getParallelDims(parallel);
     op.getReductionDims(reduction);
     ivs.resize(sizes.size());
@@ -89,8 +96,7 @@ private:
     Value v = operand.get();
     if (!isa<MemRefType>(v.getType()))
       return v;
-    return memref::LoadOp::create(w.b, w.loc, v,
-                                  indices(op.getMatchingIndexingMap(&operand)));
+    return w.load(v, indices(op.getMatchingIndexingMap(&operand)));
   }
 
   /// The body of the op at the current indices; `outs` are its last arguments.
@@ -144,8 +150,8 @@ private:
     }
     SmallVector<Value> results = reduce(reduction, init);
     for (auto [operand, value] : llvm::zip(op.getDpsInitsMutable(), results))
-      memref::StoreOp::create(w.b, w.loc, value, operand.get(),
-                              indices(op.getMatchingIndexingMap(&operand)));
+      w.store(value, operand.get(),
+              indices(op.getMatchingIndexingMap(&operand)));
   }
 
   WorkerBuilder &w;

@@ -45,6 +45,10 @@ public:
   /// The worker's part [first, second) of 0 .. total.
   std::pair<mlir::Value, mlir::Value> share(mlir::Value total);
 
+  /// One element.
+  mlir::Value load(mlir::Value memref, mlir::ValueRange indices);
+  void store(mlir::Value value, mlir::Value memref, mlir::ValueRange indices);
+
   /// A contiguous memref as memref<?xT>.
   mlir::Value flat(mlir::Value memref);
   /// A piece of the arena for this worker only, of `bytes` bytes: part of an
@@ -57,6 +61,9 @@ public:
   mlir::Location loc;
   mlir::ModuleOp module;
   mlir::Value worker, workers;
+
+private:
+  mlir::Value linear(mlir::Value memref, mlir::ValueRange indices);
 };
 
 /// Bytes that an op needs beside its operands: shared by all workers, placed in

@@ -194,6 +194,8 @@ FailureOr<Value> FunctionLowering::hoist(Value v) {
       }
       if (auto alloc = source.getDefiningOp<memref::AllocOp>())
         return hoist(alloc.getDynamicSizes()[type.getDynamicDimIndex(*i)]);
+      if (auto sized = source.getDefiningOp<memref::ReinterpretCastOp>())
+        return hoist(sized.getSizes()[type.getDynamicDimIndex(*i)]);
       if (auto expand = source.getDefiningOp<memref::ExpandShapeOp>())
         return hoist(expand.getOutputShape()[type.getDynamicDimIndex(*i)]);
       if (auto view = source.getDefiningOp<memref::SubViewOp>();
@@ -558,6 +560,28 @@ LogicalResult FunctionLowering::run() {
     barrier(function.getLoc());
   function->setAttr("quench.lowered", b.getUnitAttr());
   frames[function.getName()] = {function, entryEnd, frameEnd};
+  // Views that are still read say their strides: upstream's lowering of
+  // expand_shape knows one dynamic size only.
+  for (auto view :
+       llvm::make_early_inc_range(body.getOps<memref::ExpandShapeOp>())) {
+    if (view.getSrcType().getRank() != 1)
+      continue;
+    b.setInsertionPoint(view);
+    SmallVector<OpFoldResult> sizes = view.getMixedOutputShape(),
+                              strides(sizes.size());
+    OpFoldResult stride = b.getIndexAttr(1);
+    for (int64_t i = sizes.size() - 1; i >= 0; --i) {
+      strides[i] = stride;
+      AffineExpr s0 = b.getAffineSymbolExpr(0), s1 = b.getAffineSymbolExpr(1);
+      stride = affine::makeComposedFoldedAffineApply(b, view.getLoc(), s0 * s1,
+                                                     {stride, sizes[i]});
+    }
+    Value cast = memref::ReinterpretCastOp::create(
+        b, view.getLoc(), view.getResultType(), view.getSrc(),
+        OpFoldResult(b.getIndexAttr(0)), sizes, strides);
+    view.replaceAllUsesWith(cast);
+    view.erase();
+  }
   // Barriers are calls into the runtime.
   auto callee = module.lookupSymbol<func::FuncOp>("quench_rt_barrier");
   if (!callee) {

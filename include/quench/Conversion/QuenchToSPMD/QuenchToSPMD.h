@@ -9,6 +9,7 @@
 #define QUENCH_CONVERSION_QUENCHTOSPMD_QUENCHTOSPMD_H
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/IR/Builders.h"
 #include "mlir/IR/BuiltinOps.h"
 
 namespace quench {
@@ -25,6 +26,11 @@ mlir::LogicalResult resultsToArguments(mlir::func::FuncOp function);
 /// their shapes. Sizes of arguments become quench.dim ops by their attribute
 /// quench.dims, so that no size depends on an argument.
 mlir::LogicalResult flattenBuffers(mlir::func::FuncOp function);
+
+/// A flat buffer of a dynamic size whose size is `size`: arguments are pointers
+/// and know none.
+mlir::Value sizedBuffer(mlir::OpBuilder &b, mlir::Location loc,
+                        mlir::Value flat, mlir::Value size);
 
 /// Finds a run of equal layers in a bufferized function and makes one function
 /// of them, which takes weights and caches as arguments. Returns the number of

@@ -185,16 +185,16 @@ struct StageModel : ReadOnly<StageModel, StageOp> {
     OpFoldResult rows = memref::getMixedSize(rewriter, loc, (*operands)[0], 0);
     AffineExpr tiles = rewriter.getAffineSymbolExpr(0).ceilDiv(tile);
     SmallVector<Value> outs;
-    for (auto [result, elements] : llvm::zip(
-             op->getResults(),
-             ArrayRef<int64_t>{spec.xElements(tile), spec.scaleElements(tile),
-                               spec.sumElements(tile)})) {
+    const int64_t elementsOfTile[] = {
+        spec.xElements(tile), spec.scaleElements(tile), spec.sumElements(tile)};
+    for (auto [result, elements] :
+         llvm::zip(op->getResults(), elementsOfTile)) {
       OpFoldResult size = affine::makeComposedFoldedAffineApply(
           rewriter, loc, tiles * elements, {rows});
       outs.push_back(allocate(
           rewriter, loc, cast<RankedTensorType>(result.getType()), {size}));
     }
-    StageOp::create(rewriter, loc, TypeRange{}, (*operands)[0], outs,
+    StageOp::create(rewriter, loc, Type(), Type(), Type(), (*operands)[0], outs,
                     stage.getFormat(), stage.getInteger(), stage.getTiled());
     replaceOpWithBufferizedValues(rewriter, op, outs);
     return success();

@@ -322,11 +322,9 @@ LogicalResult Materializer::convert(LinearOp op) {
         tensor::CollapseShapeOp::create(builder, loc, rows, all);
   } else {
     auto stage = StageOp::create(
-        builder, loc,
-        TypeRange{dynamic(integer ? Type(builder.getI32Type()) : f32),
-                  dynamic(f32),
-                  dynamic(integer ? Type(builder.getI32Type()) : f32)},
-        rows, ValueRange{}, format, integer, tiled);
+        builder, loc, dynamic(integer ? Type(builder.getI32Type()) : f32),
+        dynamic(f32), dynamic(integer ? Type(builder.getI32Type()) : f32), rows,
+        ValueRange{}, format, integer, tiled);
     codes = stage.getCodes();
     scales = stage.getScales();
     sums = stage.getSums();
