@@ -65,9 +65,9 @@ void Progress::drawBar(StringRef name, int64_t done, int64_t total) {
   // character of several bytes in two would write a broken one.
   size_t room = columns > 1 ? columns - 1 : 0;
   if (text.size() > room) {
+    while (room && (static_cast<unsigned char>(text[room]) & 0xC0) == 0x80)
+      --room;
     text.resize(room);
-    while (!text.empty() && (static_cast<unsigned char>(text.back()) & 0x80))
-      text.pop_back();
   }
   stream << '\r' << text << "\x1b[K";
   stream.flush();
