@@ -21,21 +21,6 @@ namespace quench {
 #include "quench/Conversion/ONNXToQuench/Passes.h.inc"
 } // namespace quench
 
-void quench::onnx_to_quench::addLimit(func::FuncOp function, DimContext &names,
-                                      const Dim &size, int64_t most) {
-  constexpr llvm::StringLiteral kName = "quench.limits";
-  Dim resolved = names.resolve(size);
-  if (resolved.isConstant())
-    return;
-  Builder b(function.getContext());
-  NamedAttrList limits(function->getAttrOfType<DictionaryAttr>(kName));
-  std::string text = names.print(resolved);
-  if (auto old = dyn_cast_or_null<IntegerAttr>(limits.get(text)))
-    most = std::min(most, old.getInt());
-  limits.set(text, b.getI64IntegerAttr(most));
-  function->setAttr(kName, limits.getDictionary(function.getContext()));
-}
-
 //===----------------------------------------------------------------------===//
 // What handlers use
 //===----------------------------------------------------------------------===//

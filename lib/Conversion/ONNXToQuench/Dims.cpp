@@ -293,7 +293,7 @@ Value DimContext::emit(OpBuilder &builder, Location loc, const Dim &dim) {
           qn::DimOp::create(builder, loc, builder.getIndexType(), atom.name));
     Value dividend = emit(builder, loc, resolve(atom.dividend));
     Value divisor = emit(builder, loc, Dim(atom.divisor));
-    return keep(arith::FloorDivSIOp::create(builder, loc, dividend, divisor));
+    return keep(arith::DivSIOp::create(builder, loc, dividend, divisor));
   }
   Value sum;
   for (auto &[product, coefficient] : dim.getTerms()) {

@@ -251,6 +251,14 @@ void quench::onnx_to_quench::recognizeEmbeddings(Recognizer &r) {
         !isa<FloatType>(r.elementType(table)) || r.pool.isConstant(ids) ||
         !r.elementType(ids).isInteger())
       continue;
+    // Positions that are counted up stay inside of their table.
+    auto axes = llvm::to_vector(llvm::seq<int64_t>(0, r.shapes->rank(ids)));
+    if (auto iota = matchIota(r, ids, axes, axes.size())) {
+      Dim end = iota->constant + Dim(1);
+      for (auto [axis, step] : llvm::enumerate(iota->coefficients))
+        end = end + (r.shapes->dim(ids, axis) - Dim(1)) * Dim(step);
+      addLimit(r.function, r.names, end, *r.shapes->dim(table, 0).constant());
+    }
     Location loc = r.at(&op);
     Value value = qn::EmbeddingOp::create(
         r.builder, loc, r.typeOf(op.getResult(0)), ids, table);

@@ -13,11 +13,6 @@
 
 namespace quench::onnx_to_quench {
 
-/// Says in attribute `quench.limits` of a function that a size is at most
-/// `most`.
-void addLimit(mlir::func::FuncOp function, DimContext &names, const Dim &size,
-              int64_t most);
-
 /// Converts one function. Handlers make their ops at the place of the node and
 /// call `set`; on failure they leave a reason.
 class Lowering {

@@ -42,6 +42,11 @@ mlir::Value getOperand(mlir::Operation *op, unsigned i);
 /// The name of the ONNX node.
 std::string nodeName(mlir::Operation *op);
 
+/// Says in attribute `quench.limits` of a function that a size is at most
+/// `most`.
+void addLimit(mlir::func::FuncOp function, DimContext &names, const Dim &size,
+              int64_t most);
+
 class Shapes {
 public:
   Shapes(mlir::func::FuncOp function, Constants &constants, DimContext &dims);
