@@ -274,7 +274,15 @@ Expected<std::vector<float>> WeightEvaluator::all(Value value) {
         return createStringError(
             "codes, scales and zero points of an assembled "
             "weight must be initializers");
-      return numbers(weight.getInitializer());
+      Expected<std::vector<double>> data = numbers(weight.getInitializer());
+      auto shape = cast<ShapedType>(weight.getType()).getShape();
+      if (!data || !weight.getTranspose() || shape.size() != 2)
+        return data;
+      std::vector<double> turned(data->size());
+      for (int64_t r = 0; r != shape[0]; ++r)
+        for (int64_t c = 0; c != shape[1]; ++c)
+          turned[r * shape[1] + c] = (*data)[c * shape[0] + r];
+      return turned;
     };
     Expected<std::vector<double>> codes = read(assemble.getCodes());
     if (!codes)
@@ -309,6 +317,7 @@ Expected<std::vector<float>> WeightEvaluator::all(Value value) {
           code = packed ? double(unpack(*codes, r * lineBytes, c))
                         : (*codes)[r * k + c];
           zero = zeros.empty() ? double(1 << (bits - 1))
+                 : zeros.size() == 1 ? zeros[0]
                  : zeroBytes == groups && bits == 8
                      ? zeros[r * groups + g]
                      : double(unpack(zeros, r * zeroBytes, g));
