@@ -73,6 +73,11 @@ protected:
     }
   }
 
+  int64_t chainColumns() const {
+    int64_t step = s.layout.stepColumns, chain = step % 32 ? step : step / 2;
+    return s.grouped ? std::min(s.layout.groupColumns, chain) : chain;
+  }
+
   Emitter &e;
   const KernelShape &s;
   Value w, wOffset, x, sums, y;
@@ -109,32 +114,37 @@ private:
     }
   }
 
-  void addStep(Value base, Value xBase, int64_t offset, Emitter::Values &accs) {
+  /// Adds the sums of the chains of columns first.. to `totals`.
+  void addChains(ArrayRef<SmallVector<Value>> planes, Value xBase,
+                 int64_t first, int64_t count, Emitter::Values &totals) {
+    int64_t length = chainColumns();
+    for (int64_t c = first; c < first + count; c += length) {
+      Emitter::Values accs = zeros();
+      addColumns(planes, xBase, c, length, accs);
+      for (int64_t h = 0; h < kPassBlocks; ++h)
+        totals[h] = e.addFloat(totals[h], accs[h]);
+    }
+  }
+
+  /// Adds one step to `totals`: by its chains, or to the only chain.
+  void addStep(Value base, Value xBase, int64_t offset,
+               Emitter::Values &totals) {
     SmallVector<Value> planes[kPassBlocks];
     for (int64_t h = 0; h < kPassBlocks; ++h)
       planes[h] = decode(base, offset, h);
-    addColumns(planes, xBase, 0, s.layout.stepColumns, accs);
+    if (s.grouped || s.rowScales)
+      addChains(planes, xBase, 0, s.layout.stepColumns, totals);
+    else
+      addColumns(planes, xBase, 0, s.layout.stepColumns, totals);
   }
 
-  /// Adds the sum of one step to `totals`.
-  void addChain(Value base, Value xBase, int64_t offset,
-                Emitter::Values &totals) {
-    Emitter::Values accs = zeros();
-    addStep(base, xBase, offset, accs);
-    for (int64_t h = 0; h < kPassBlocks; ++h)
-      totals[h] = e.addFloat(totals[h], accs[h]);
-  }
-
-  /// One chain, or one for each block, over a row.
+  /// A row with one scale or none.
   Emitter::Values ungrouped(Value base) {
     return e.loop(0, s.stream.blocks, 1, zeros(), [&](Value i, ValueRange in) {
       Emitter::Values next(in);
       Value block = e.add(base, e.mul(i, s.blockBytes()));
       Value xBase = e.mul(i, s.layout.columns);
-      if (s.rowScales)
-        addChain(block, xBase, s.layout.stepOffsets[0], next);
-      else
-        addStep(block, xBase, s.layout.stepOffsets[0], next);
+      addStep(block, xBase, s.layout.stepOffsets[0], next);
       return next;
     });
   }
@@ -163,8 +173,8 @@ private:
     else
       totals = e.loop(0, s.groupSteps, 1, totals, [&](Value j, ValueRange in) {
         Emitter::Values next(in);
-        addChain(e.add(base, e.mul(j, s.stepStride())),
-                 e.add(xGroup, e.mul(j, s.layout.stepColumns)), offset, next);
+        addStep(e.add(base, e.mul(j, s.stepStride())),
+                e.add(xGroup, e.mul(j, s.layout.stepColumns)), offset, next);
         return next;
       });
     finish(base, i, g, totals, ys);
@@ -178,7 +188,7 @@ private:
     for (int64_t g = 0; g < s.blockGroups; ++g) {
       Emitter::Values totals = zeros();
       int64_t columns = s.layout.groupColumns;
-      addColumns(planes, xBase, g * columns, columns, totals);
+      addChains(planes, xBase, g * columns, columns, totals);
       finish(base, i, g, totals, ys);
     }
   }
@@ -340,11 +350,6 @@ private:
       result.emplace_back(flat.begin() + k * size,
                           flat.begin() + (k + 1) * size);
     return result;
-  }
-
-  int64_t chainColumns() const {
-    return s.grouped ? std::min(s.layout.groupColumns, s.layout.stepColumns)
-                     : s.layout.stepColumns;
   }
 
   /// The sums of chains first..last, added to `totals` in order.
