@@ -57,53 +57,103 @@ static StringRef printRotate(Rotate rotate) {
                                     : "stream+down";
 }
 
-/// Checks the texts of a rule and makes the format's text canonical.
-static std::string checkRule(RecipeRule &rule) {
+static std::string checkRole(StringRef text) {
   SmallVector<StringRef> roles;
-  StringRef(rule.role).split(roles, ',', -1, /*KeepEmpty=*/false);
+  text.split(roles, ',', -1, /*KeepEmpty=*/false);
   for (StringRef role : roles)
     if (!is_contained(kRoles, role.trim()))
-      return unknown("role", role.trim(), join(std::begin(kRoles), std::end(kRoles), ", "));
-  if (!rule.role.empty() && roles.empty())
-    return unknown("role", rule.role, join(std::begin(kRoles), std::end(kRoles), ", "));
-  if (!rule.name.empty())
-    if (Expected<GlobPattern> pattern = GlobPattern::create(rule.name);
-        !pattern)
-      return "name: '" + rule.name +
-             "' is no pattern: " + toString(pattern.takeError());
-  if (rule.quantizer != "rtn" && rule.quantizer != "rtn<search>")
-    return unknown("quantizer", rule.quantizer, "rtn and rtn<search>");
-  if (rule.format != "keep") {
-    Expected<const Format *> format = getFormat(rule.format);
-    if (!format)
-      return "format: " + toString(format.takeError()) + ", or keep";
-    rule.format = (*format)->spec();
-  }
+      return unknown("role", role.trim(),
+                     join(std::begin(kRoles), std::end(kRoles), ", "));
   return "";
 }
+
+static std::string checkName(StringRef text) {
+  Expected<GlobPattern> pattern = GlobPattern::create(text);
+  if (pattern)
+    return "";
+  return ("name: '" + text +
+          "' is no pattern: " + toString(pattern.takeError()))
+      .str();
+}
+
+static std::string checkFormat(StringRef text) {
+  if (text == "keep")
+    return "";
+  Expected<const Format *> format = getFormat(text);
+  return format ? "" : "format: " + toString(format.takeError()) + ", or keep";
+}
+
+static std::string checkQuantizer(StringRef text) {
+  return text == "rtn" || text == "rtn<search>"
+             ? ""
+             : unknown("quantizer", text, "rtn and rtn<search>");
+}
+
+static std::string checkActivations(StringRef text) {
+  Activations ignored;
+  return parseActivations(text, ignored);
+}
+
+static std::string checkRotate(StringRef text) {
+  Rotate ignored;
+  return parseRotate(text, ignored);
+}
+
+namespace {
+using Check = std::string (*)(StringRef);
+/// A text that is checked where it is read, so that errors have its line.
+template <Check check> struct Field {
+  std::string text;
+  bool operator==(const Field &other) const { return text == other.text; }
+};
+} // namespace
 
 LLVM_YAML_IS_SEQUENCE_VECTOR(quench::RecipeRule)
 
 namespace llvm::yaml {
+template <Check check> struct ScalarTraits<Field<check>> {
+  static void output(const Field<check> &field, void *, raw_ostream &os) {
+    os << field.text;
+  }
+  /// The message lives in the reader's context, a string.
+  static StringRef input(StringRef text, void *context, Field<check> &field) {
+    field.text = text.str();
+    auto &message = *static_cast<std::string *>(context);
+    message = check(text);
+    return message;
+  }
+  static QuotingType mustQuote(StringRef text) { return needsQuotes(text); }
+};
+
+/// Maps `value` as a checked text.
+template <Check check>
+static void mapChecked(IO &io, const char *key, std::string &value,
+                       StringRef absent) {
+  Field<check> field{value};
+  io.mapOptional(key, field, Field<check>{absent.str()});
+  value = field.text;
+}
+
 template <> struct MappingTraits<RecipeRule> {
   static void mapping(IO &io, RecipeRule &rule) {
-    io.mapOptional("role", rule.role, std::string());
-    io.mapOptional("name", rule.name, std::string());
-    io.mapRequired("format", rule.format);
-    io.mapOptional("quantizer", rule.quantizer, std::string("rtn"));
+    mapChecked<checkRole>(io, "role", rule.role, "");
+    mapChecked<checkName>(io, "name", rule.name, "");
+    Field<checkFormat> format{rule.format};
+    io.mapRequired("format", format);
+    mapChecked<checkQuantizer>(io, "quantizer", rule.quantizer, "rtn");
     std::string activations =
         rule.activations ? printActivations(*rule.activations).str() : "";
-    io.mapOptional("activations", activations, std::string());
+    mapChecked<checkActivations>(io, "activations", activations, "");
     io.mapOptional("optional", rule.optional, false);
     if (io.outputting())
       return;
-    std::string error;
     if (!activations.empty())
-      error = parseActivations(activations, rule.activations.emplace());
-    if (error.empty())
-      error = checkRule(rule);
-    if (!error.empty())
-      io.setError(error);
+      parseActivations(activations, rule.activations.emplace());
+    rule.format = format.text;
+    if (Expected<const Format *> known = getFormat(format.text))
+      rule.format = (*known)->spec(); // canonical
+    else
+      consumeError(known.takeError());
   }
 };
 
@@ -112,18 +162,15 @@ template <> struct MappingTraits<Recipe> {
     io.mapRequired("name", recipe.name);
     io.mapOptional("description", recipe.description, std::string());
     std::string activations = printActivations(recipe.activations).str();
-    io.mapOptional("activations", activations, std::string("f32"));
+    mapChecked<checkActivations>(io, "activations", activations, "f32");
     std::string rotate = printRotate(recipe.rotate).str();
-    io.mapOptional("rotate", rotate, std::string("none"));
+    mapChecked<checkRotate>(io, "rotate", rotate, "none");
     io.mapOptional("seed", recipe.seed, uint64_t(0));
     io.mapRequired("rules", recipe.rules);
     if (io.outputting())
       return;
-    std::string error = parseActivations(activations, recipe.activations);
-    if (error.empty())
-      error = parseRotate(rotate, recipe.rotate);
-    if (!error.empty())
-      io.setError(error);
+    parseActivations(activations, recipe.activations);
+    parseRotate(rotate, recipe.rotate);
   }
 };
 } // namespace llvm::yaml
@@ -157,9 +204,9 @@ Expected<Recipe> quench::parseRecipe(StringRef text, StringRef origin) {
   Diagnostics diagnostics{origin, ""};
   if (text.contains('\0'))
     return createStringError("'" + origin + "': a zero byte in the text");
-  // The reader wants a text that ends in a zero byte.
   std::string copy = text.str();
-  yaml::Input input(copy, nullptr, Diagnostics::handle, &diagnostics);
+  std::string message;
+  yaml::Input input(copy, &message, Diagnostics::handle, &diagnostics);
   Recipe recipe;
   input >> recipe;
   if (input.error() || !diagnostics.first.empty()) {

@@ -55,7 +55,7 @@ static cl::opt<std::string> passes("passes",
                                    cl::desc("A pipeline that is run first"));
 static cl::opt<std::string> recipeName("recipe",
                                        cl::desc("A recipe that is applied"));
-static cl::opt<bool> printIR("print-ir", cl::desc("Print the module"));
+static cl::opt<bool> printIR("print-ir", cl::desc("Print the module instead of running it"));
 static cl::opt<std::string>
     evalFile("eval",
              cl::desc("Token ids (.npy): evaluate windows of them instead"));
@@ -106,8 +106,6 @@ static llvm::Error prepare(MLIRContext &context, ModuleOp module) {
         failed(manager.run(module)))
       return llvm::createStringError("the passes failed");
   }
-  if (printIR)
-    module.print(llvm::outs());
   return llvm::Error::success();
 }
 
@@ -256,6 +254,10 @@ static llvm::Error run() {
     return error;
   if (llvm::Error error = prepare(context, *model.module))
     return error;
+  if (printIR) {
+    model.module->print(llvm::outs());
+    return llvm::Error::success();
+  }
   if (llvm::Error error = model.makeReady(files))
     return error;
   return evalFile.empty() ? runOnce(model) : evaluate(model, context);

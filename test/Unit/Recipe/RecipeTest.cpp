@@ -63,7 +63,7 @@ TEST(Recipe, Errors) {
   EXPECT_CONTAINS(errorOf("name: x\nrules:\n  - format: int<9>\n"), "int<9>");
   EXPECT_CONTAINS(
       errorOf("name: x\nrules:\n  - format: keep\n    quantizer: magic\n"),
-      "quantizer: 'magic', accepted are rtn and rtn<search>");
+      "line 4: quantizer: 'magic', accepted are rtn and rtn<search>");
   EXPECT_CONTAINS(errorOf("name: x\nrotate: all\nrules: []\n"),
                   "rotate: 'all', accepted are none, stream and stream+down");
   EXPECT_CONTAINS(errorOf("name: x\nactivations: f16\nrules: []\n"),
