@@ -16,6 +16,7 @@
 #include "quench/Dialect/QK/IR/QK.h"
 #include "quench/Dialect/Quench/IR/Quench.h"
 #include "quench/Dialect/Quench/Transforms/Passes.h"
+#include "quench/Interpreter/Passes.h"
 #include "quench/Kernels/Lowering.h"
 
 using namespace mlir;
@@ -33,4 +34,5 @@ void quench::registerAllPasses() {
   registerConvertQKToGenericPass();
   registerConvertQKToX86Pass();
   registerKernelPasses();
+  registerQuenchInterpreterPasses();
 }

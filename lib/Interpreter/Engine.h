@@ -57,8 +57,8 @@ class Interpreter::Engine {
 public:
   Engine(mlir::ModuleOp module, InterpreterOptions options);
 
-  /// Names all ops that cannot be run.
-  llvm::Error checkOps();
+  /// Names all ops of the function and those it calls that cannot be run.
+  llvm::Error checkOps(mlir::func::FuncOp function);
 
   llvm::Expected<llvm::SmallVector<HostTensor>>
   call(mlir::func::FuncOp function, llvm::MutableArrayRef<HostTensor> inputs);
@@ -102,7 +102,8 @@ private:
   Handlers handlers;
   llvm::DenseMap<mlir::Operation *, llvm::SmallVector<mlir::Value, 2>> lastUses;
   llvm::DenseMap<mlir::Operation *, std::unique_ptr<Tape>> tapes;
-  unsigned depth = 0; // of calls
+  llvm::DenseSet<mlir::Operation *> checked; // functions
+  unsigned depth = 0;                        // of calls
 
   struct Cached {
     mlir::Operation *op;

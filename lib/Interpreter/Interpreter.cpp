@@ -28,10 +28,7 @@ Interpreter::~Interpreter() = default;
 
 Expected<Interpreter> Interpreter::create(ModuleOp module,
                                           InterpreterOptions options) {
-  auto engine = std::make_unique<Engine>(module, std::move(options));
-  if (Error error = engine->checkOps())
-    return std::move(error);
-  return Interpreter(std::move(engine));
+  return Interpreter(std::make_unique<Engine>(module, std::move(options)));
 }
 
 Expected<Tensors> Interpreter::run(StringRef function,
@@ -68,21 +65,30 @@ static bool isWeightOp(Operation *op) {
              qn::AssembleOp>(op);
 }
 
-Error Interpreter::Engine::checkOps() {
+Error Interpreter::Engine::checkOps(func::FuncOp function) {
   llvm::SetVector<StringRef> unknown;
-  module.walk<WalkOrder::PreOrder>([&](Operation *op) {
-    if (isa<ModuleOp, func::FuncOp, qn::InitializerOp>(op))
+  SmallVector<func::FuncOp> work{function};
+  while (!work.empty()) {
+    func::FuncOp next = work.pop_back_val();
+    if (!checked.insert(next).second)
+      continue;
+    next.walk<WalkOrder::PreOrder>([&](Operation *op) {
+      // Bodies of linalg ops are checked when they are compiled.
+      if (isa<linalg::LinalgOp>(op))
+        return WalkResult::skip();
+      if (auto call = dyn_cast<func::CallOp>(op))
+        if (auto callee = symbols.lookup<func::FuncOp>(call.getCallee()))
+          work.push_back(callee);
+      if (!isa<func::FuncOp>(op) &&
+          !handlers.contains(op->getName().getStringRef()) && !isWeightOp(op) &&
+          !isElementwise(op) && !op->hasTrait<OpTrait::IsTerminator>())
+        unknown.insert(op->getName().getStringRef());
       return WalkResult::advance();
-    // Bodies of linalg ops are checked when they are compiled.
-    if (isa<linalg::LinalgOp>(op))
-      return WalkResult::skip();
-    if (!handlers.contains(op->getName().getStringRef()) && !isWeightOp(op) &&
-        !isElementwise(op) && !op->hasTrait<OpTrait::IsTerminator>())
-      unknown.insert(op->getName().getStringRef());
-    return WalkResult::advance();
-  });
+    });
+  }
   if (unknown.empty())
     return Error::success();
+  checked.clear();
   return createStringError("the interpreter does not know these ops: " +
                            llvm::join(unknown, ", "));
 }
@@ -254,6 +260,7 @@ Expected<Tensors> Interpreter::Engine::runFunction(StringRef name,
   auto function = symbols.lookup<func::FuncOp>(name);
   if (!function)
     return createStringError("no function '" + name + "' in the module");
+  QUENCH_CHECK(checkOps(function));
   Tensors inputs(given);
   if (inputs.size() != function.getNumArguments())
     return createStringError("function '" + name + "' takes " +

@@ -40,7 +40,6 @@ struct InterpreterOptions {
 
 class Interpreter {
 public:
-  /// Errors: an op that the interpreter does not know (all of them are named).
   /// The module must outlive the interpreter and must not be changed meanwhile.
   static llvm::Expected<Interpreter> create(mlir::ModuleOp module,
                                             InterpreterOptions options);
@@ -50,8 +49,8 @@ public:
 
   /// Runs the function. Inputs must have the element types and fit the shapes
   /// of its arguments; named dimensions (`quench.dims` on arguments) must
-  /// agree. Errors name the op and its location. Results of quantized type come
-  /// as f32.
+  /// agree. Errors name the op and its location, or all ops that are not known.
+  /// Results of quantized type come as f32.
   llvm::Expected<llvm::SmallVector<HostTensor>>
   run(llvm::StringRef function, llvm::ArrayRef<HostTensor> inputs);
 
