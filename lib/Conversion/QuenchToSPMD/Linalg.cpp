@@ -98,16 +98,40 @@ private:
       return v;
     return w.load(v, indices(op.getMatchingIndexingMap(&operand)));
   }
+  void write(Value value, OpOperand &out) {
+    w.store(value, out.get(), indices(op.getMatchingIndexingMap(&out)));
+  }
 
-  /// The body of the op at the current indices; `outs` are its last arguments.
-  SmallVector<Value> inlined(ValueRange outs) {
+  bool isRead(OpOperand &out) {
+    return !reduction.empty() || !op.getMatchingBlockArgument(&out).use_empty();
+  }
+  /// Outs of a reduction that are as long as its loops (fusion leaves such
+  /// where others read what the reduction reads) are stored at every step.
+  bool isInRegister(OpOperand &out) {
+    AffineMap map = op.getMatchingIndexingMap(&out);
+    return llvm::none_of(reduction,
+                         [&](unsigned d) { return map.isFunctionOfDim(d); });
+  }
+  Value zeroOf(OpOperand &out) {
+    Type type = getElementTypeOrSelf(out.get().getType());
+    return arith::ConstantOp::create(w.b, w.loc, w.b.getZeroAttr(type));
+  }
+
+  /// The body of the op at the current indices; `accumulators` are the outs in
+  /// registers, returned anew.
+  SmallVector<Value> inlined(ValueRange accumulators) {
     IRMapping mapping;
-    Block *body = op.getBlock();
-    unsigned n = 0;
     for (OpOperand *operand : op.getDpsInputOperands())
-      mapping.map(body->getArgument(n++), read(*operand));
-    for (Value out : outs)
-      mapping.map(body->getArgument(n++), out);
+      mapping.map(op.getMatchingBlockArgument(operand), read(*operand));
+    unsigned n = 0;
+    for (OpOperand &out : op.getDpsInitsMutable()) {
+      BlockArgument argument = op.getMatchingBlockArgument(&out);
+      if (isInRegister(out))
+        mapping.map(argument, accumulators[n++]);
+      else if (!argument.use_empty())
+        mapping.map(argument, read(out));
+    }
+    Block *body = op.getBlock();
     for (Operation &inner : body->without_terminator()) {
       if (auto index = dyn_cast<linalg::IndexOp>(inner)) {
         mapping.map(index.getResult(), ivs[index.getDim()]);
@@ -115,10 +139,16 @@ private:
       }
       w.b.clone(inner, mapping);
     }
-    SmallVector<Value> yields;
-    for (Value v : body->getTerminator()->getOperands())
-      yields.push_back(mapping.lookupOrDefault(v));
-    return yields;
+    SmallVector<Value> next;
+    for (auto [out, v] : llvm::zip(op.getDpsInitsMutable(),
+                                   body->getTerminator()->getOperands())) {
+      Value value = mapping.lookupOrDefault(v);
+      if (isInRegister(out))
+        next.push_back(value);
+      else
+        write(value, out);
+    }
+    return next;
   }
 
   SmallVector<Value> reduce(ArrayRef<unsigned> dims, ValueRange init) {
@@ -131,27 +161,23 @@ private:
     ivs[dims.front()] = forOp.getInductionVar();
     SmallVector<Value> next =
         reduce(dims.drop_front(), forOp.getRegionIterArgs());
-    scf::YieldOp::create(w.b, w.loc, next);
+    // A loop that carries nothing is made with its terminator.
+    if (!next.empty())
+      scf::YieldOp::create(w.b, w.loc, next);
     return SmallVector<Value>(forOp.getResults());
   }
 
   /// All indices of parallel loops are set.
   void point() {
     SmallVector<Value> init;
-    for (OpOperand &operand : op.getDpsInitsMutable()) {
-      bool used =
-          !reduction.empty() ||
-          !op.getBlock()->getArgument(operand.getOperandNumber()).use_empty();
-      init.push_back(used ? read(operand)
-                          : Value(arith::ConstantOp::create(
-                                w.b, w.loc,
-                                w.b.getZeroAttr(getElementTypeOrSelf(
-                                    operand.get().getType())))));
-    }
+    for (OpOperand &out : op.getDpsInitsMutable())
+      if (isInRegister(out))
+        init.push_back(isRead(out) ? read(out) : zeroOf(out));
     SmallVector<Value> results = reduce(reduction, init);
-    for (auto [operand, value] : llvm::zip(op.getDpsInitsMutable(), results))
-      w.store(value, operand.get(),
-              indices(op.getMatchingIndexingMap(&operand)));
+    unsigned n = 0;
+    for (OpOperand &out : op.getDpsInitsMutable())
+      if (isInRegister(out))
+        write(results[n++], out);
   }
 
   WorkerBuilder &w;

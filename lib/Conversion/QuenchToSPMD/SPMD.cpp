@@ -34,14 +34,15 @@ constexpr int64_t kAlign = 64;
 /// Leading arguments of a lowered function.
 enum { Frame, Weights, Arena, Base, WorkerId, WorkerCount, FirstSymbol };
 
-/// A view's source; null for other values.
+/// A view's source; null for other values. memref.view is how this lowering
+/// writes a place in the arena or a weight: a root.
 Value viewSource(Value v) {
   Operation *op = v.getDefiningOp();
   if (!op)
     return {};
   if (isa<memref::CastOp, memref::CollapseShapeOp, memref::ExpandShapeOp,
           memref::SubViewOp, memref::ReinterpretCastOp, memref::ReshapeOp,
-          memref::TransposeOp, memref::ViewOp>(op))
+          memref::TransposeOp>(op))
     return op->getOperand(0);
   return {};
 }
@@ -486,19 +487,22 @@ LogicalResult FunctionLowering::lowerOp(Operation *op) {
     conflict |= dirtyWrites.contains(offsets[*slot]) ||
                 dirtyReads.contains(offsets[*slot]);
   }
-  if (isa<memref::StoreOp>(op) && accesses.reads.empty()) {
-    // All workers store the same number.
-    if (conflict)
-      barrier(loc);
-    return success();
-  }
   if (accesses.reads.empty() && accesses.writes.empty())
     return success();
   bool isCall = isa<func::CallOp>(op);
   if (conflict || (isCall && (!dirtyReads.empty() || !dirtyWrites.empty())))
     barrier(loc);
-  if (isa<memref::LoadOp>(op))
+  auto record = [&] {
+    for (Value v : accesses.reads)
+      dirtyReads.insert(memoryOf(v));
+    for (Value v : accesses.writes)
+      dirtyWrites.insert(memoryOf(v));
+  };
+  // All workers load, or store, the same number.
+  if (isa<memref::LoadOp, memref::StoreOp>(op)) {
+    record();
     return success();
+  }
 
   WorkerBuilder w(b, loc, module, arg(WorkerId), arg(WorkerCount));
   if (isCall) {
@@ -529,10 +533,7 @@ LogicalResult FunctionLowering::lowerOp(Operation *op) {
                                [&] { BarrierOp::create(b, loc); }))) {
     return failure();
   }
-  for (Value v : accesses.reads)
-    dirtyReads.insert(memoryOf(v));
-  for (Value v : accesses.writes)
-    dirtyWrites.insert(memoryOf(v));
+  record();
   op->erase();
   return success();
 }
