@@ -217,7 +217,6 @@ public:
         if (integer ? !options.integer || !format->isInteger()
                     : !options.floats)
           continue;
-        // Weights in L2 are not fetched ahead (qk.md's rule).
         ContractSpec spec{format, n, k, integer, false, false};
         specs.push_back(spec);
         keep(getOrCreateGemv(*module, spec));
@@ -331,9 +330,8 @@ private:
           input.data(), x.data(), scale.data(), sums.data(), m, 0,
           stage.paddedRows(m) / stage.tileRows());
     };
-    // Weights in L2 with four bits and more are better not fetched ahead.
-    bool prefetch =
-        cold || bytes > (1 << 20) || bytes * 8 < 4 * weight.n * weight.k;
+    // Weights that lie in L2 are better not fetched ahead.
+    bool prefetch = cold || bytes > (1 << 20);
     int64_t passes = contractPasses(spec);
     auto contract = [&](const uint8_t *at) {
       size_t f = first + (prefetch ? 4 : 0) + tiled;
