@@ -165,9 +165,15 @@ Error Compiler::runPasses(StringRef what,
 }
 
 Error Compiler::writeText(StringRef text) {
-  return llvm::writeToOutput(options.output, [&](raw_ostream &os) {
+  return llvm::writeToOutput(options.output, [&](raw_ostream &os) -> Error {
     os << text;
-    return Error::success();
+    os.flush();
+    auto &file = static_cast<llvm::raw_fd_ostream &>(os);
+    if (!file.has_error())
+      return Error::success();
+    std::error_code error = file.error();
+    file.clear_error();
+    return llvm::createFileError(options.output, error);
   });
 }
 

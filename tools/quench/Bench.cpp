@@ -325,7 +325,8 @@ static int run() {
 
 static std::string notes() {
   return "\nThe roofline of decoding is the memory's read speed, measured with "
-         "as many threads,\nover the bytes of weights that a token needs.\n"
+         "as many threads,\nover the bytes of weights that a token needs. "
+         "A model that fits into a cache may be\nfaster.\n"
          "\nJSON keys: model, cpu, repeat, prefill_tokens, decode_tokens, "
          "weight_bytes_per_token,\nresults (for each number of threads: "
          "threads, read_bytes_per_second,\nprefill_tokens_per_second, "

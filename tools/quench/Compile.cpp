@@ -147,7 +147,7 @@ static Error compile() {
   if (!loaded)
     return loaded.takeError();
   if (!saveRecipePath.empty())
-    if (Error error = saveRecipe(*loaded, saveRecipePath))
+    if (Error error = writeFile(saveRecipePath, printRecipe(*loaded)))
       return error;
 
   // The linker, which runs in this process, sets all options back: what is

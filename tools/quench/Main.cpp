@@ -159,6 +159,8 @@ int main(int argc, char **argv) {
                   "command and the model.\n");
   // A closed pipe becomes a write error.
   std::signal(SIGPIPE, SIG_IGN);
+  // So does a file that the system lets grow no further.
+  std::signal(SIGXFSZ, SIG_IGN);
 
   StringRef word = argc > 1 ? argv[1] : "";
   if (word == "help")

@@ -101,6 +101,8 @@ ReferenceLogits::open(StringRef model, StringRef cache,
 ReferenceLogits::~ReferenceLogits() {
   if (!writer)
     return;
+  // An error that is left when the stream goes would end the program.
+  writer->flush();
   writer->clear_error();
   writer.reset();
   sys::fs::remove(temporary);
@@ -150,11 +152,9 @@ Error ReferenceLogits::window(size_t index, std::vector<float> &logits) {
 Error ReferenceLogits::finish() {
   if (!writer)
     return Error::success();
-  writer->close();
-  if (writer->has_error()) {
-    std::error_code error = writer->error();
-    return createFileError(temporary, error);
-  }
+  writer->flush();
+  if (writer->has_error())
+    return createFileError(temporary, writer->error());
   writer.reset();
   if (std::error_code error = sys::fs::rename(temporary, path))
     return createFileError(path, error);

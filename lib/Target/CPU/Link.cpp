@@ -15,11 +15,16 @@
 #include "llvm/BinaryFormat/ELF.h"
 #include "llvm/InterfaceStub/ELFObjHandler.h"
 #include "llvm/InterfaceStub/IFSStub.h"
+#include "llvm/Support/Errno.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/Path.h"
 #include "llvm/Support/raw_ostream.h"
 #include <cstring>
+#ifdef __linux__
+#include <fcntl.h>
+#include <unistd.h>
+#endif
 #include <mutex>
 
 LLD_HAS_DRIVER(elf)
@@ -180,6 +185,27 @@ static Error runLinker(ArrayRef<std::string> arguments, StringRef outPath) {
   return Error::success();
 }
 
+/// Fails if the disk cannot hold a file of so many bytes. The linker maps its
+/// output, and would be killed where the disk is full.
+static Error checkSpace(StringRef path, uint64_t bytes) {
+#ifdef __linux__
+  int file;
+  if (std::error_code error = sys::fs::openFileForWrite(
+          path, file, sys::fs::CD_OpenExisting, sys::fs::OF_None))
+    return createFileError(path, error);
+  std::error_code error;
+  // File systems that cannot tell are trusted.
+  if (fallocate(file, 0, 0, bytes) && (errno == ENOSPC || errno == EFBIG))
+    error = errnoAsErrorCode();
+  if (!error)
+    error = sys::fs::resize_file(file, 0);
+  ::close(file);
+  if (error)
+    return createFileError(path, error);
+#endif
+  return Error::success();
+}
+
 /// Appends length and hash.
 static Error sealFile(StringRef path) {
   quench_seal seal;
@@ -273,6 +299,20 @@ Error quench::linkSharedObject(ArrayRef<MemoryBufferRef> objects,
   if (failure)
     return failure;
 
+  // Everything that goes in, and room for headers.
+  uint64_t bytes = 1 << 16;
+  for (MemoryBufferRef object : objects)
+    bytes += object.getBufferSize();
+  for (StringRef object : runtime)
+    bytes += object.size();
+  for (const std::string &file : files) {
+    uint64_t size;
+    if (std::error_code error = sys::fs::file_size(file, size))
+      return createFileError(file, error);
+    bytes += size;
+  }
+  if (Error error = checkSpace(partial, bytes))
+    return error;
   if (Error error = runLinker(arguments, outPath))
     return error;
   if (Error error = sealFile(partial))

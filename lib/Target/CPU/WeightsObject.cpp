@@ -29,6 +29,8 @@ WeightsObject::WeightsObject(StringRef path, int file, uint16_t machine,
 WeightsObject::~WeightsObject() {
   if (finished)
     return;
+  // An error that is left when the stream goes would end the program.
+  out->flush();
   out->clear_error();
   out.reset();
   sys::fs::remove(path);
