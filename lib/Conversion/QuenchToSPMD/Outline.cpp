@@ -21,6 +21,7 @@
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/IR/IRMapping.h"
+#include "mlir/Transforms/RegionUtils.h"
 #include "quench/Conversion/QuenchToSPMD/QuenchToSPMD.h"
 #include "quench/Dialect/Quench/IR/Quench.h"
 #include "llvm/ADT/MapVector.h"
@@ -42,15 +43,49 @@ bool isWork(Operation &op) {
   return !isPure(&op) || isa<memref::LoadOp>(op);
 }
 
-/// An op's text without its operands and its place in the model.
+/// An op's text without the names of values: attributes and types, and its
+/// regions with their own values numbered.
+void print(Operation *op, DenseMap<Value, unsigned> &local,
+           llvm::raw_ostream &os) {
+  os << op->getName() << op->getAttrDictionary() << "(";
+  for (Value operand : op->getOperands()) {
+    os << operand.getType();
+    if (auto it = local.find(operand); it != local.end())
+      os << "%" << it->second;
+    os << ",";
+  }
+  os << ")->(";
+  for (Value result : op->getResults()) {
+    os << result.getType() << ",";
+    local.try_emplace(result, local.size());
+  }
+  os << ")";
+  for (Region &region : op->getRegions())
+    for (Block &block : region) {
+      os << "{";
+      for (BlockArgument argument : block.getArguments())
+        local.try_emplace(argument, local.size());
+      for (Operation &inner : block)
+        print(&inner, local, os);
+      os << "}";
+    }
+}
+
 std::string textOf(Operation *op) {
   std::string text;
   llvm::raw_string_ostream os(text);
-  op->print(os, OpPrintingFlags()
-                    .useLocalScope()
-                    .printGenericOpForm()
-                    .elideLargeElementsAttrs(64));
+  DenseMap<Value, unsigned> local;
+  print(op, local, os);
   return text;
+}
+
+/// Operands, and what the regions use from outside of them.
+SmallVector<Value> usedBy(Operation *op) {
+  llvm::SetVector<Value> captured;
+  getUsedValuesDefinedAbove(op->getRegions(), captured);
+  SmallVector<Value> all(op->getOperands());
+  llvm::append_range(all, captured);
+  return all;
 }
 
 struct Repetition {
@@ -78,7 +113,7 @@ public:
   explicit Instance(ArrayRef<Operation *> ops)
       : ops(ops), own(ops.begin(), ops.end()) {
     for (Operation *op : ops)
-      for (Value operand : op->getOperands())
+      for (Value operand : usedBy(op))
         visit(operand);
   }
 
@@ -112,7 +147,7 @@ public:
       if (mapping.contains(v))
         return;
       Operation *op = v.getDefiningOp();
-      for (Value operand : op->getOperands())
+      for (Value operand : usedBy(op))
         need(operand);
       b.clone(*op, mapping);
     };
@@ -123,7 +158,7 @@ public:
                               mapping.lookup(size)));
     }
     for (Operation *op : ops) {
-      for (Value operand : op->getOperands())
+      for (Value operand : usedBy(op))
         need(operand);
       b.clone(*op, mapping);
     }

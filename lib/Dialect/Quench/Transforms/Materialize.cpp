@@ -78,6 +78,13 @@ std::string nameOf(Operation *op) {
   return name;
 }
 
+/// The shape of a tensor, quantized or not.
+ArrayRef<int64_t> shapeOf(Value v) {
+  if (auto q = dyn_cast<QTensorType>(v.getType()))
+    return q.getShape();
+  return cast<ShapedType>(v.getType()).getShape();
+}
+
 /// The format of a weight that no recipe has quantized: its own numbers.
 StringRef plainFormat(Type element) {
   if (element.isF16())
@@ -298,8 +305,8 @@ LogicalResult Materializer::convert(LinearOp op) {
     integer = true;
     x = quantize.getInput();
   }
-  auto type = cast<ShapedType>(op.getWeight().getType());
-  int64_t n = type.getDimSize(0), k = type.getDimSize(1);
+  ArrayRef<int64_t> shape = shapeOf(op.getWeight());
+  int64_t n = shape[0], k = shape[1];
   Value rows = flattenRows(builder, loc, x);
   auto rowsType = cast<RankedTensorType>(rows.getType());
   int64_t m = rowsType.getDimSize(0);
@@ -355,8 +362,8 @@ LogicalResult Materializer::convert(EmbeddingOp op) {
   FailureOr<Packed> weight = pack(op, op.getTable(), "embedding", -1);
   if (failed(weight))
     return failure();
-  auto type = cast<ShapedType>(op.getTable().getType());
-  int64_t n = type.getDimSize(0), k = type.getDimSize(1);
+  ArrayRef<int64_t> shape = shapeOf(op.getTable());
+  int64_t n = shape[0], k = shape[1];
   auto idsType = cast<RankedTensorType>(op.getIds().getType());
   Value ids = op.getIds();
   if (idsType.getRank() != 1) {
