@@ -342,27 +342,27 @@ static Value rowsOf(Recognizer &r, Value heads) {
   return view && view->transposed ? view->rows : heads;
 }
 
-static void matchAttention(Recognizer &r, Operation *softmax) {
+static bool matchAttention(Recognizer &r, Operation *softmax) {
   Value weights = softmax->getResult(0);
   int64_t axis = getInt(softmax, "axis", -1);
   Operation *product = r.onlyUser(weights);
   if (r.shapes->rank(weights) != 4 || (axis != -1 && axis != 3) || !product ||
       kindOf(product) != "MatMul" || product->getOperand(0) != weights)
-    return;
+    return false;
   Operation *transpose = r.onlyUser(product->getResult(0));
   if (!transpose || kindOf(transpose) != "Transpose")
-    return;
+    return false;
   auto perm = getInts(transpose, "perm");
   Operation *reshape = r.onlyUser(transpose->getResult(0));
   if (!perm || ArrayRef(*perm) != ArrayRef<int64_t>{0, 2, 1, 3} || !reshape ||
       kindOf(reshape) != "Reshape")
-    return;
+    return false;
   Scores scores;
   if (!matchScores(r, softmax->getOperand(0), scores))
-    return;
+    return false;
   auto query = matchHeads(r, scores.query);
   if (!query || !query->transposed)
-    return;
+    return false;
   const Dims dims = *r.shapes->get(softmax->getOperand(0));
   Value result = reshape->getResult(0);
   Value key = throughRepeat(r, scores.key);
@@ -376,12 +376,12 @@ static void matchAttention(Recognizer &r, Operation *softmax) {
       !r.names.equal(r.shapes->dim(result, 0), r.shapes->dim(query->rows, 0)) ||
       !r.names.equal(r.shapes->dim(result, 1), r.shapes->dim(query->rows, 1)) ||
       !r.shapes->dim(result, 2).isConstant(query->heads * *valueSize))
-    return;
+    return false;
 
   MaskMatcher mask(r, dims);
   for (Value keep : scores.keepMasks)
     if (!mask.addBool(keep))
-      return;
+      return false;
   Value bias;
   for (Value added : scores.masks) {
     MaskMatcher trial = mask;
@@ -391,7 +391,7 @@ static void matchAttention(Recognizer &r, Operation *softmax) {
       continue;
     }
     if (bias || r.shapes->rank(added) != 4 || !r.elementType(added).isF32())
-      return;
+      return false;
     bias = added;
   }
 
@@ -402,11 +402,13 @@ static void matchAttention(Recognizer &r, Operation *softmax) {
       /*out=*/Value(), query->heads, *kvHeads, APFloat(float(scores.scale)),
       mask.causal, /*window=*/IntegerAttr(), /*soft_cap=*/FloatAttr());
   r.replace(result, attention.getResult());
+  return true;
 }
 
 void quench::onnx_to_quench::recognizeAttention(Recognizer &r) {
   r.refresh();
   for (Operation &op : llvm::make_early_inc_range(r.function.getBody().front()))
-    if (kindOf(&op) == "Softmax" && r.shapes->get(op.getResult(0)))
-      matchAttention(r, &op);
+    if (kindOf(&op) == "Softmax" && r.shapes->get(op.getResult(0)) &&
+        !matchAttention(r, &op))
+      r.missed(&op, "this softmax is not one of an attention of known form");
 }

@@ -185,7 +185,8 @@ LogicalResult Lowering::norm(Operation *op) {
   Value n = arith::SIToFPOp::create(builder, loc, type, whole);
   auto axes = llvm::to_vector(llvm::seq<int64_t>(axis, rank));
   AffineMap all = builder.getMultiDimIdentityMap(rank),
-            row = all.getMajorSubMap(axis),
+            row = AffineMap::get(rank, 0, all.getResults().take_front(axis),
+                                 builder.getContext()),
             ids = builder.getMultiDimIdentityMap(axis);
   TypedAttr zero = builder.getFloatAttr(type, 0.0);
   Value mean;

@@ -9,6 +9,7 @@
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
+#include "mlir/IR/Remarks.h"
 
 using namespace mlir;
 using namespace quench;
@@ -30,7 +31,20 @@ void Recognizer::refresh() {
   shapes = std::make_unique<Shapes>(function, pool, names);
 }
 
+/// Where a remark belongs.
+static remark::RemarkOpts remarkOf(StringRef name) {
+  return remark::RemarkOpts::name(name).category("onnx-recognize");
+}
+
+void Recognizer::missed(Operation *op, const Twine &why) {
+  remark::missed(op->getLoc(), remarkOf("not-recognized")) << why.str();
+}
+
 void Recognizer::replace(Value old, Value with) {
+  if (Operation *op = with.getDefiningOp();
+      op && isa<qn::QuenchDialect>(op->getDialect()) && !isa<qn::WeightOp>(op))
+    remark::passed(op->getLoc(), remarkOf("recognized"))
+        << op->getName().getStringRef().str();
   if (const Dims *dims = shapes->get(old))
     shapes->set(with, Dims(*dims));
   old.replaceAllUsesWith(with);

@@ -31,6 +31,8 @@ public:
   /// Replaces `old`; the new value has its shape. New ops are made at the place
   /// of the builder.
   void replace(mlir::Value old, mlir::Value with);
+  /// Says in a remark that an op was not raised.
+  void missed(mlir::Operation *op, const llvm::Twine &why);
   /// Moves the builder to `op`.
   mlir::Location at(mlir::Operation *op) {
     builder.setInsertionPoint(op);

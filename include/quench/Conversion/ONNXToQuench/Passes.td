@@ -18,6 +18,9 @@ def ONNXRecognize : Pass<"onnx-recognize", "::mlir::ModuleOp"> {
     recognized as causal, as a padding mask, or kept as a bias; rotary tables are compared with the angles they
     should hold in every row. What is not recognized stays as it is.
 
+    A padding mask is taken to hold 0 and 1. GroupQueryAttention is taken to be called with an attention mask of ones: the
+    lengths of the sequences of a batch are equal, positions go on behind the past.
+
     Sizes are expressions over the named dimensions of the function's arguments (`quench.dims`). What the graph says
     about them is written back: where `total_sequence_length` turns out to be
     `past_sequence_length + sequence_length`, the attributes say so afterwards.
