@@ -310,7 +310,10 @@ Error Compiler::emit(const CPUTarget &target, const WeightsResult &weights,
     std::vector<std::string> files;
     if (!weights.beside && weights.bytes)
       files.push_back(weightsPath.str());
-    if (Error error = linkSharedObject(code, files, options.output, target))
+    LinkOptions linking;
+    linking.keepSymbols = options.keepSymbols;
+    if (Error error =
+            linkSharedObject(code, files, options.output, target, linking))
       return error;
     uint64_t size = 0;
     if (!llvm::sys::fs::file_size(options.output, size))

@@ -31,6 +31,8 @@ struct CompileOptions {
   /// A folder for the IR after every pass. Empty: none.
   std::string printTree;
   int threads = 0; // 0: one for each processor
+  /// Keeps the names of hidden functions in the file, for profilers.
+  bool keepSymbols = false;
   int64_t maxPositions = 2048;
   /// Step's name, what it works on now (may be empty), how much is done of how
   /// much.
