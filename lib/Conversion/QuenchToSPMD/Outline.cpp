@@ -214,6 +214,7 @@ private:
 
 FailureOr<int64_t> quench::outlineLayers(func::FuncOp function) {
   auto module = function->getParentOfType<ModuleOp>();
+  shareSizes(function);
   SmallVector<Operation *> work;
   SmallVector<unsigned> tokens;
   llvm::StringMap<unsigned> numbers;

@@ -32,6 +32,10 @@ mlir::LogicalResult flattenBuffers(mlir::func::FuncOp function);
 mlir::Value sizedBuffer(mlir::OpBuilder &b, mlir::Location loc,
                         mlir::Value flat, mlir::Value size);
 
+/// Makes equal sizes one value: index arithmetic whose polynomials in the
+/// model's named dimensions are equal, and the views made of them.
+void shareSizes(mlir::func::FuncOp function);
+
 /// Finds a run of equal layers in a bufferized function and makes one function
 /// of them, which takes weights and caches as arguments. Returns the number of
 /// calls it made (0: nothing repeats).
