@@ -35,8 +35,9 @@ public:
 
 protected:
   /// The floats of the step at byte `offset` of a block, by column.
-  SmallVector<Value> decode(Value base, int64_t offset, int64_t h) {
-    QKRegisterBuilder builder(e, s.layout, w, base, h, s.spec.prefetch);
+  SmallVector<Value> decode(Value base, int64_t offset, int64_t h,
+                            FetchAhead &fetch) {
+    QKRegisterBuilder builder(e, s.layout, w, base, h, &fetch);
     SmallVector<FloatPlane> planes;
     s.format.decodeFloatStep(builder, offset, planes);
     SmallVector<Value> columns(s.layout.stepColumns);
@@ -130,8 +131,10 @@ private:
   void addStep(Value base, Value xBase, int64_t offset,
                Emitter::Values &totals) {
     SmallVector<Value> planes[kPassBlocks];
+    FetchAhead fetch(e, w, base, s.spec.prefetch);
     for (int64_t h = 0; h < kPassBlocks; ++h)
-      planes[h] = decode(base, offset, h);
+      planes[h] = decode(base, offset, h, fetch);
+    fetch.emit();
     if (s.grouped || s.rowScales)
       addChains(planes, xBase, 0, s.layout.stepColumns, totals);
     else
@@ -183,8 +186,10 @@ private:
   /// Several groups share the one step of a block.
   void groupsOfStep(Value base, Value xBase, Value i, Emitter::Values &ys) {
     SmallVector<Value> planes[kPassBlocks];
+    FetchAhead fetch(e, w, base, s.spec.prefetch);
     for (int64_t h = 0; h < kPassBlocks; ++h)
-      planes[h] = decode(base, s.layout.stepOffsets[0], h);
+      planes[h] = decode(base, s.layout.stepOffsets[0], h, fetch);
+    fetch.emit();
     for (int64_t g = 0; g < s.blockGroups; ++g) {
       Emitter::Values totals = zeros();
       int64_t columns = s.layout.groupColumns;
@@ -255,9 +260,11 @@ private:
   }
 
   void storeStep(Value base, Value panel, int64_t offset) {
+    FetchAhead fetch(e, w, base, s.spec.prefetch);
     for (int64_t h = 0; h < kPassBlocks; ++h)
-      for (auto [c, v] : llvm::enumerate(decode(base, offset, h)))
+      for (auto [c, v] : llvm::enumerate(decode(base, offset, h, fetch)))
         storeFloats(v, e.add(panel, c * kColumnBytes + 64 * h));
+    fetch.emit();
   }
 
   void decodePanel(Value base0) {

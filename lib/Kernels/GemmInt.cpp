@@ -92,11 +92,12 @@ private:
 
   void storeSteps(Value base, Value panel, int64_t first, int64_t count,
                   ArrayRef<Value> zeros) {
+    FetchAhead fetch(e, w, base, s.spec.prefetch);
     SmallVector<Plane> planes;
     for (int64_t h = 0; h < kPassBlocks; ++h)
       for (int64_t j = first; j < first + count; ++j) {
         planes.clear();
-        QKRegisterBuilder builder(e, s.layout, w, base, h, s.spec.prefetch);
+        QKRegisterBuilder builder(e, s.layout, w, base, h, &fetch);
         s.format.decodeStep(builder, s.layout.stepOffsets[j], false, planes);
         for (const Plane &plane : planes) {
           Value v = QKRegisterBuilder::value(plane.value);
@@ -106,6 +107,7 @@ private:
           e.storeVector(v, scratch, e.add(panel, quad * kQuadBytes + 64 * h));
         }
       }
+    fetch.emit();
   }
 
   /// zeroBias - zero of each group and row block, in the bytes of its rows.

@@ -74,11 +74,13 @@ private:
   /// The planes of one step of both row blocks.
   void decode(Value base, int64_t offset,
               SmallVector<Plane> (&planes)[kPassBlocks]) {
+    FetchAhead fetch(e, w, base, s.spec.prefetch);
     for (int64_t h = 0; h < kPassBlocks; ++h) {
       planes[h].clear();
-      QKRegisterBuilder builder(e, s.layout, w, base, h, s.spec.prefetch);
+      QKRegisterBuilder builder(e, s.layout, w, base, h, &fetch);
       s.format.decodeStep(builder, offset, s.inPlace, planes[h]);
     }
+    fetch.emit();
   }
 
   /// Planes without code, for their shifts.

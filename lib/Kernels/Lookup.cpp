@@ -11,6 +11,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "Clamp.h"
 #include "Shape.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
@@ -46,8 +47,11 @@ func::FuncOp quench::getOrCreateLookup(ModuleOp module,
                      std::to_string(spec.n) + "x" + std::to_string(spec.k) +
                      "_i" + std::to_string(spec.idType.getIntOrFloatBitWidth());
   bool made;
-  func::FuncOp function = makeKernel(
-      module, name, {flat(spec.idType), flat(b.getI8Type()), f, i, i}, made);
+  func::FuncOp function =
+      makeKernel(module, name,
+                 {flat(spec.idType), flat(b.getI8Type()), f,
+                  LLVM::LLVMPointerType::get(b.getContext()), i, i},
+                 made);
   if (!made)
     return function;
   Block &body = function.getBody().front();
@@ -72,10 +76,9 @@ func::FuncOp quench::getOrCreateLookup(ModuleOp module,
         .getResult();
   };
 
-  e.loop(body.getArgument(3), body.getArgument(4), 1, [&](Value item) {
+  e.loop(body.getArgument(4), body.getArgument(5), 1, [&](Value item) {
     Value id = arith::IndexCastOp::create(b, loc, i, e.load(ids, item));
-    id = arith::MaxSIOp::create(b, loc, id, e.index(0));
-    id = arith::MinSIOp::create(b, loc, id, e.index(spec.n - 1));
+    id = clampIndex(e, id, spec.n, body.getArgument(3));
     Value pass = arith::DivUIOp::create(b, loc, id, e.index(kPassRows));
     Value inPass = arith::RemUIOp::create(b, loc, id, e.index(kPassRows));
     Value second = arith::DivUIOp::create(b, loc, inPass, e.index(kBlockRows));
@@ -90,7 +93,7 @@ func::FuncOp quench::getOrCreateLookup(ModuleOp module,
       e.loop(e.index(0), e.index(stream.blocks), 1, [&](Value block) {
         Value base = e.add(passAt, e.mul(block, layout.bytes * kPassBlocks));
         for (auto [step, offset] : llvm::enumerate(layout.stepOffsets)) {
-          QKRegisterBuilder builder(e, layout, w, base, h, false);
+          QKRegisterBuilder builder(e, layout, w, base, h);
           SmallVector<FloatPlane> planes;
           format.decodeFloatStep(builder, offset, planes);
           for (const FloatPlane &plane : planes)

@@ -19,9 +19,19 @@ static FloatReg floatReg(Value value) { return {value.getAsOpaquePointer()}; }
 
 QKRegisterBuilder::QKRegisterBuilder(Emitter &emitter,
                                      const BlockLayout &layout, Value memref,
-                                     Value base, int64_t half, bool prefetch)
+                                     Value base, int64_t half,
+                                     FetchAhead *fetchAhead)
     : e(emitter), layout(layout), memref(memref), base(base), half(half),
-      prefetch(prefetch) {}
+      fetchAhead(fetchAhead) {}
+
+void FetchAhead::emit() {
+  if (enabled) {
+    llvm::sort(offsets);
+    for (int64_t offset : offsets)
+      e.prefetch(memref, e.add(base, offset + kPrefetchDistance));
+  }
+  offsets.clear();
+}
 
 Value QKRegisterBuilder::value(Reg reg) {
   return Value::getFromOpaquePointer(reg.handle);
@@ -30,12 +40,10 @@ Value QKRegisterBuilder::value(FloatReg reg) {
   return Value::getFromOpaquePointer(reg.handle);
 }
 
-/// Each load fetches its own successor: in one burst they would fill the miss
-/// buffers and stall.
-Value QKRegisterBuilder::address(int64_t offset, bool fetchAhead) {
+Value QKRegisterBuilder::address(int64_t offset, bool newLine) {
   int64_t at = interleavedOffset(layout, half, offset);
-  if (prefetch && fetchAhead)
-    e.prefetch(memref, e.add(base, at + kPrefetchDistance));
+  if (fetchAhead && newLine)
+    fetchAhead->add(at);
   return e.add(base, at);
 }
 

@@ -14,13 +14,30 @@
 
 namespace quench {
 
+/// Collects what a step loads, to fetch its successor: in one place and in the
+/// order of memory, whatever the order of the loads.
+class FetchAhead {
+public:
+  FetchAhead(Emitter &emitter, mlir::Value memref, mlir::Value base,
+             bool enabled)
+      : e(emitter), memref(memref), base(base), enabled(enabled) {}
+  void add(int64_t offset) { offsets.push_back(offset); }
+  void emit();
+
+private:
+  Emitter &e;
+  mlir::Value memref, base;
+  bool enabled;
+  llvm::SmallVector<int64_t, 32> offsets;
+};
+
 /// Emits the ops of a decode: loads come from row block `half` of the block at
 /// byte `base` of `memref`.
 class QKRegisterBuilder : public RegisterBuilder {
 public:
   QKRegisterBuilder(Emitter &emitter, const BlockLayout &layout,
                     mlir::Value memref, mlir::Value base, int64_t half,
-                    bool prefetch);
+                    FetchAhead *fetchAhead = nullptr);
 
   Reg load(int64_t offset) override;
   FloatReg loadFloats(int64_t offset, FloatKind kind) override;
@@ -41,14 +58,14 @@ public:
   static mlir::Value value(FloatReg reg);
 
 private:
-  mlir::Value address(int64_t offset, bool fetchAhead);
+  mlir::Value address(int64_t offset, bool newLine);
   mlir::Value column(Reg value, unsigned column, bool clean);
 
   Emitter &e;
   const BlockLayout &layout;
   mlir::Value memref, base;
   int64_t half;
-  bool prefetch;
+  FetchAhead *fetchAhead;
 };
 
 /// Emits nothing; remembers which registers are plain loads.
