@@ -5,6 +5,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "Clamp.h"
 #include "Emitter.h"
 #include "Lanes.h"
 #include "mlir/Dialect/Math/IR/Math.h"
@@ -93,7 +94,9 @@ func::FuncOp quench::getOrCreateRotary(ModuleOp module,
   bool made;
   func::FuncOp function =
       makeKernel(module, name,
-                 {f, flat(b.getI64Type()), f, f, i, b.getI1Type(), i, i}, made);
+                 {f, flat(b.getI64Type()), f, f, i, b.getI1Type(),
+                  LLVM::LLVMPointerType::get(b.getContext()), i, i},
+                 made);
   if (!made)
     return function;
   Block &body = function.getBody().front();
@@ -103,15 +106,14 @@ func::FuncOp quench::getOrCreateRotary(ModuleOp module,
   Value x = body.getArgument(0), positions = body.getArgument(1),
         table = body.getArgument(2), y = body.getArgument(3),
         sequence = body.getArgument(4), shared = body.getArgument(5),
-        lo = body.getArgument(6), hi = body.getArgument(7);
+        error = body.getArgument(6), lo = body.getArgument(7),
+        hi = body.getArgument(8);
   e.loop(lo, hi, 1, [&](Value row) {
     Value at = arith::SelectOp::create(
         b, loc, shared, arith::RemUIOp::create(b, loc, row, sequence), row);
     Value position = arith::IndexCastOp::create(b, loc, b.getIndexType(),
                                                 e.load(positions, at));
-    position = arith::MaxSIOp::create(b, loc, position, e.index(0));
-    position = arith::MinSIOp::create(b, loc, position,
-                                      e.index(spec.maxPositions - 1));
+    position = clampIndex(e, position, spec.maxPositions, error);
     Value cosines = e.mul(position, 2 * spec.pairs);
     Value base = e.mul(row, spec.heads * spec.headSize);
     e.loop(e.index(0), e.index(spec.heads), 1, [&](Value head) {

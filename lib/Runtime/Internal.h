@@ -14,7 +14,7 @@
 #include <stdatomic.h>
 #include <stddef.h>
 
-#define QUENCH_RT_MAX_THREADS 256
+#define QUENCH_RT_MAX_THREADS 64
 #define QUENCH_RT_MAX_RANK 32
 
 /* A barrier for a fixed number of workers; each word has a line of its own. */

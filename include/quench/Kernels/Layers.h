@@ -36,8 +36,8 @@ mlir::func::FuncOp getOrCreateNorm(mlir::ModuleOp module, const NormSpec &spec);
 /// rotary(x : f, positions : memref<?xi64>, table : f, y : f, sequence : i,
 /// shared : i1, lo, hi): items are rows (batch, sequence) of heads * headSize
 /// numbers; positions are [batch][sequence], or [sequence] if `shared`.
-/// Positions outside of the table are clamped to it. table: cosines, then
-/// sines, `pairs` each, for each of `maxPositions`.
+/// Positions outside of the table are clamped to it and set the run's error.
+/// table: cosines, then sines, `pairs` each, for each of `maxPositions`.
 struct RotarySpec {
   int64_t heads = 0, headSize = 0, pairs = 0, maxPositions = 0;
   bool adjacent = false;
@@ -45,9 +45,10 @@ struct RotarySpec {
 mlir::func::FuncOp getOrCreateRotary(mlir::ModuleOp module,
                                      const RotarySpec &spec);
 
-/// lookup_rows(ids : memref<?xT>, w : memref<?xi8>, y : f, lo, hi): items are
-/// ids (T is i64 or i32); rows of a packed table of n rows by k columns become
-/// f32. Ids outside of 0..n-1 are clamped.
+/// lookup_rows(ids : memref<?xT>, w : memref<?xi8>, y : f, error : !llvm.ptr,
+/// lo, hi): items are ids (T is i64 or i32); rows of a packed table of n rows
+/// by k columns become f32. Ids outside of 0..n-1 are clamped and set the run's
+/// error.
 struct LookupSpec {
   const Format *format = nullptr;
   int64_t n = 0, k = 0;
@@ -56,9 +57,11 @@ struct LookupSpec {
 mlir::func::FuncOp getOrCreateLookup(mlir::ModuleOp module,
                                      const LookupSpec &spec);
 
-/// transform(x : f, y : f, lo : i, hi : i): items are rows of map.in() numbers; y = x M by the map's fast steps. Maps of equal
-/// names must be equal; in() and out() are equal.
-mlir::func::FuncOp getOrCreateTransform(mlir::ModuleOp module, llvm::StringRef name, const Map &map);
+/// transform(x : f, y : f, lo : i, hi : i): items are rows of map.in() numbers;
+/// y = x M by the map's fast steps. Maps of equal names must be equal; in() and
+/// out() are equal.
+mlir::func::FuncOp getOrCreateTransform(mlir::ModuleOp module,
+                                        llvm::StringRef name, const Map &map);
 
 /// Positions of a key tile, and of a key block of attention. Blocks begin at
 /// absolute positions, so that a query's result does not depend on how a

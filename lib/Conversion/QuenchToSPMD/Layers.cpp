@@ -7,9 +7,11 @@
 
 #include "quench/Kernels/Layers.h"
 #include "Lowering.h"
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "quench/Conversion/QuenchToSPMD/QuenchToSPMD.h"
 #include "quench/Kernels/Contract.h"
 #include "quench/Quantization/Packing.h"
+#include "quench/Runtime/Program.h"
 #include "llvm/ADT/TypeSwitch.h"
 
 using namespace mlir;
@@ -38,6 +40,14 @@ Value WorkerBuilder::product(ValueRange values) {
   for (Value v : values)
     result = result ? mul(result, v) : v;
   return result ? result : index(1);
+}
+
+Value WorkerBuilder::errorPointer() {
+  auto pointer = LLVM::LLVMPointerType::get(b.getContext());
+  constexpr int32_t word = offsetof(quench_rt_frame, error) / 8;
+  Value at = LLVM::GEPOp::create(b, loc, pointer, b.getI64Type(), frame,
+                                 ArrayRef<LLVM::GEPArg>{word});
+  return LLVM::LoadOp::create(b, loc, pointer, at);
 }
 
 std::pair<Value, Value> WorkerBuilder::share(Value total) {
@@ -206,8 +216,8 @@ void lower(WorkerBuilder &w, RotaryOp op) {
   auto [lo, hi] = w.share(w.mul(batch, sequence));
   w.call(getOrCreateRotary(w.module, spec),
          {w.flat(op.getInput()), w.flat(op.getPositions()),
-          w.flat(op.getTable()), w.flat(op.getOut()), sequence, shared, lo,
-          hi});
+          w.flat(op.getTable()), w.flat(op.getOut()), sequence, shared,
+          w.errorPointer(), lo, hi});
 }
 
 void lower(WorkerBuilder &w, LookupRowsOp op) {
@@ -218,8 +228,8 @@ void lower(WorkerBuilder &w, LookupRowsOp op) {
   spec.idType = cast<MemRefType>(op.getIds().getType()).getElementType();
   auto [lo, hi] = w.share(w.dim(op.getIds(), 0));
   w.call(getOrCreateLookup(w.module, spec),
-         {w.flat(op.getIds()), w.flat(op.getWeight()), w.flat(op.getOut()), lo,
-          hi});
+         {w.flat(op.getIds()), w.flat(op.getWeight()), w.flat(op.getOut()),
+          w.errorPointer(), lo, hi});
 }
 
 void lower(WorkerBuilder &w, AppendOp op) {

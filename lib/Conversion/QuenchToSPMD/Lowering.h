@@ -21,8 +21,9 @@ namespace quench {
 class WorkerBuilder {
 public:
   WorkerBuilder(mlir::OpBuilder &b, mlir::Location loc, mlir::ModuleOp module,
-                mlir::Value worker, mlir::Value workers)
-      : b(b), loc(loc), module(module), worker(worker), workers(workers) {}
+                mlir::Value frame, mlir::Value worker, mlir::Value workers)
+      : b(b), loc(loc), module(module), frame(frame), worker(worker),
+        workers(workers) {}
 
   mlir::Value index(int64_t value) {
     return mlir::arith::ConstantIndexOp::create(b, loc, value);
@@ -45,6 +46,9 @@ public:
   /// The worker's part [first, second) of 0 .. total.
   std::pair<mlir::Value, mlir::Value> share(mlir::Value total);
 
+  /// Where the run's error goes: quench_rt_frame::error.
+  mlir::Value errorPointer();
+
   /// One element.
   mlir::Value load(mlir::Value memref, mlir::ValueRange indices);
   void store(mlir::Value value, mlir::Value memref, mlir::ValueRange indices);
@@ -60,7 +64,7 @@ public:
   mlir::OpBuilder &b;
   mlir::Location loc;
   mlir::ModuleOp module;
-  mlir::Value worker, workers;
+  mlir::Value frame, worker, workers;
 
 private:
   mlir::Value linear(mlir::Value memref, mlir::ValueRange indices);

@@ -320,7 +320,7 @@ LogicalResult FunctionLowering::plan() {
     }
     // Scratch memory of an op: lives as long as the op.
     OpBuilder probe(&op);
-    WorkerBuilder w(probe, op.getLoc(), module, arg(WorkerId),
+    WorkerBuilder w(probe, op.getLoc(), module, arg(Frame), arg(WorkerId),
                     arg(WorkerCount));
     if (Value bytes = scratchBytes(w, &op)) {
       FailureOr<Value> h = hoist(bytes);
@@ -504,7 +504,7 @@ LogicalResult FunctionLowering::lowerOp(Operation *op) {
     return success();
   }
 
-  WorkerBuilder w(b, loc, module, arg(WorkerId), arg(WorkerCount));
+  WorkerBuilder w(b, loc, module, arg(Frame), arg(WorkerId), arg(WorkerCount));
   if (isCall) {
     auto call = cast<func::CallOp>(op);
     SmallVector<Value> operands = {arg(Frame), arg(Weights),  arg(Arena),
