@@ -316,8 +316,8 @@ static int run() {
   if (prefillCount < 1 || decodeCount < 1)
     return wrongUsage(benchCommand, "--prefill and --decode are at least 1");
   for (int count : threadCounts)
-    if (count < 1 || count > 4096)
-      return wrongUsage(benchCommand, "--threads are 1 to 4096");
+    if (count < 1 || count > 256)
+      return wrongUsage(benchCommand, "--threads are 1 to 256");
   if (Error error = bench())
     return fail(std::move(error));
   return Done;

@@ -15,7 +15,7 @@ using namespace llvm;
 using namespace quench;
 
 void quench::wrongNumber(const cl::Option &option, StringRef text,
-                         bool isFloat) {
+                         StringRef accepted) {
   errs() << "error: " << (option.ArgStr.size() == 1 ? "-" : "--")
          << option.ArgStr << " '" << text
          << "': " << (isFloat ? "a number" : "a whole number")

@@ -36,7 +36,7 @@ struct Command {
 
 /// Says which number an option accepts.
 void wrongNumber(const llvm::cl::Option &option, llvm::StringRef text,
-                 bool isFloat);
+                 llvm::StringRef accepted);
 
 extern const Command compileCommand, runCommand, generateCommand, evalCommand,
     benchCommand, inspectCommand, recipesCommand;
@@ -114,7 +114,11 @@ public:
     else
       failed = text.getAsInteger(10, number.value);
     if (failed)
-      quench::wrongNumber(option, text, std::is_floating_point_v<T>);
+      quench::wrongNumber(option, text,
+                          std::is_floating_point_v<T> ? "a number"
+                          : std::is_unsigned_v<T>
+                              ? "a whole number that is not negative"
+                              : "a whole number");
     return failed;
   }
   template <typename... Args> void printOptionDiff(Args &&...) const {}

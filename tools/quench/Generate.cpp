@@ -192,7 +192,8 @@ static Error generate() {
   Expected<Prompt> prompt = readPrompt();
   if (!prompt)
     return prompt.takeError();
-  int64_t needed = prompt->ids.size() + std::max<int64_t>(tokenLimit, 1);
+  int64_t needed =
+      prompt->ids.size() + std::clamp<int64_t>(tokenLimit, 1, int64_t(1) << 32);
   Expected<std::unique_ptr<LanguageModel>> opened =
       LanguageModel::openCompiled(modelPath, threads, capacity, needed);
   if (!opened)
