@@ -17,8 +17,7 @@ using namespace quench;
 void quench::wrongNumber(const cl::Option &option, StringRef text,
                          StringRef accepted) {
   errs() << "error: " << (option.ArgStr.size() == 1 ? "-" : "--")
-         << option.ArgStr << " '" << text
-         << "': " << (isFloat ? "a number" : "a whole number")
+         << option.ArgStr << " '" << text << "': " << accepted
          << " is accepted\n";
 }
 
