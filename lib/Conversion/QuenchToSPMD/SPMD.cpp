@@ -124,6 +124,7 @@ private:
     return arith::ConstantIndexOp::create(b, function.getLoc(), v);
   }
   FailureOr<Value> hoist(Value v);
+  FailureOr<Value> hoistDim(Value memref, int64_t i);
   void addArguments();
   LogicalResult plan();
   void barrier(Location loc);
@@ -172,6 +173,45 @@ void FunctionLowering::addArguments() {
   function.setAllArgAttrs(attrs);
 }
 
+/// A dimension of an allocation or view is one of its sizes.
+FailureOr<Value> FunctionLowering::hoistDim(Value memref, int64_t i) {
+  auto type = cast<MemRefType>(memref.getType());
+  if (!type.isDynamicDim(i)) {
+    OpBuilder::InsertionGuard guard(b);
+    b.setInsertionPoint(entryEnd);
+    return constant(type.getDimSize(i));
+  }
+  int64_t n = type.getDynamicDimIndex(i);
+  Operation *op = memref.getDefiningOp();
+  if (auto cast = dyn_cast_or_null<memref::CastOp>(op);
+      cast && isa<MemRefType>(cast.getSource().getType()))
+    return hoistDim(cast.getSource(), i);
+  if (auto alloc = dyn_cast_or_null<memref::AllocOp>(op))
+    return hoist(alloc.getDynamicSizes()[n]);
+  if (auto sized = dyn_cast_or_null<memref::ReinterpretCastOp>(op))
+    return hoist(sized.getSizes()[n]);
+  if (auto expand = dyn_cast_or_null<memref::ExpandShapeOp>(op))
+    return hoist(expand.getOutputShape()[n]);
+  if (auto view = dyn_cast_or_null<memref::SubViewOp>(op);
+      view && view.getDroppedDims().none())
+    return hoist(view.getDynamicSize(i));
+  if (auto collapse = dyn_cast_or_null<memref::CollapseShapeOp>(op)) {
+    Value product;
+    for (int64_t d : collapse.getReassociationIndices()[i]) {
+      FailureOr<Value> size = hoistDim(collapse.getSrc(), d);
+      if (failed(size))
+        return failure();
+      OpBuilder::InsertionGuard guard(b);
+      b.setInsertionPoint(entryEnd);
+      product = product ? Value(arith::MulIOp::create(b, function.getLoc(),
+                                                      product, *size))
+                        : *size;
+    }
+    return product;
+  }
+  return failure();
+}
+
 /// The value of a size at the function's beginning: its computation is cloned
 /// there.
 FailureOr<Value> FunctionLowering::hoist(Value v) {
@@ -180,50 +220,13 @@ FailureOr<Value> FunctionLowering::hoist(Value v) {
   if (auto argument = dyn_cast<BlockArgument>(v))
     return Value(argument);
   Operation *op = v.getDefiningOp();
-  if (auto dim = dyn_cast<memref::DimOp>(op)) {
-    // A dimension of an allocation or view is one of its sizes.
-    std::optional<int64_t> i = dim.getConstantIndex();
-    Value source = dim.getSource();
-    while (auto cast = source.getDefiningOp<memref::CastOp>())
-      source = cast.getSource();
-    if (i && !isa<BlockArgument>(source)) {
-      auto type = cast<MemRefType>(source.getType());
-      if (!type.isDynamicDim(*i)) {
-        OpBuilder::InsertionGuard guard(b);
-        b.setInsertionPoint(entryEnd);
-        return hoisted[v] = constant(type.getDimSize(*i));
-      }
-      if (auto alloc = source.getDefiningOp<memref::AllocOp>())
-        return hoist(alloc.getDynamicSizes()[type.getDynamicDimIndex(*i)]);
-      if (auto sized = source.getDefiningOp<memref::ReinterpretCastOp>())
-        return hoist(sized.getSizes()[type.getDynamicDimIndex(*i)]);
-      if (auto expand = source.getDefiningOp<memref::ExpandShapeOp>())
-        return hoist(expand.getOutputShape()[type.getDynamicDimIndex(*i)]);
-      if (auto view = source.getDefiningOp<memref::SubViewOp>();
-          view && view.getDroppedDims().none())
-        return hoist(view.getDynamicSize(*i));
-      if (auto collapse = source.getDefiningOp<memref::CollapseShapeOp>()) {
-        Value product;
-        for (int64_t d : collapse.getReassociationIndices()[*i]) {
-          OpBuilder::InsertionGuard guard(b);
-          b.setInsertionPoint(dim);
-          Value part =
-              memref::DimOp::create(b, dim.getLoc(), collapse.getSrc(), d);
-          FailureOr<Value> size = hoist(part);
-          if (part.use_empty())
-            part.getDefiningOp()->erase();
-          if (failed(size))
-            return failure();
-          b.setInsertionPoint(entryEnd);
-          product = product ? Value(arith::MulIOp::create(b, dim.getLoc(),
-                                                          product, *size))
-                            : *size;
-        }
-        return hoisted[v] = product;
-      }
+  if (auto dim = dyn_cast<memref::DimOp>(op);
+      dim && dim.getConstantIndex() && !isa<BlockArgument>(dim.getSource())) {
+    FailureOr<Value> size = hoistDim(dim.getSource(), *dim.getConstantIndex());
+    if (failed(size))
       return op->emitError(
           "the size of a buffer is not known when the function begins");
-    }
+    return hoisted[v] = *size;
   }
   if (isa<memref::LoadOp>(op) || !isPure(op) || op->getNumRegions() != 0)
     return op->emitError("the size of a buffer depends on the data: '")
