@@ -197,7 +197,8 @@ FailureOr<Value> FunctionLowering::hoistDim(Value memref, int64_t i) {
     return hoist(view.getDynamicSize(i));
   if (auto collapse = dyn_cast_or_null<memref::CollapseShapeOp>(op)) {
     Value product;
-    for (int64_t d : collapse.getReassociationIndices()[i]) {
+    ReassociationIndices group = collapse.getReassociationIndices()[i];
+    for (int64_t d : group) {
       FailureOr<Value> size = hoistDim(collapse.getSrc(), d);
       if (failed(size))
         return failure();

@@ -139,7 +139,8 @@ Polynomial Sizes::of(Value memref, int64_t i) {
     return of(view.getMixedSizes()[i]);
   if (auto view = dyn_cast_or_null<memref::CollapseShapeOp>(op)) {
     Polynomial all = constant(1);
-    for (int64_t d : view.getReassociationIndices()[i])
+    ReassociationIndices group = view.getReassociationIndices()[i];
+    for (int64_t d : group)
       all = product(all, of(view.getSrc(), d));
     return all;
   }
