@@ -39,6 +39,14 @@ def models(tmp_path_factory, quench_driver):
     return get
 
 
+def reference(source):
+    """ONNX Runtime on a graph as it stands: its rewrites round activations to int8 where weights are integers."""
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
+    return ort.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
+
+
 def run_compiled(driver, binary, values, outputs, folder):
     arguments = []
     for name, value in values.items():
@@ -62,7 +70,7 @@ def losses(logits, ids):
 @pytest.mark.parametrize("past", [0, 5])
 def test_outputs_are_those_of_onnx_runtime(models, quench_driver, tmp_path, name, past):
     source, binary = models(name)
-    session = ort.InferenceSession(str(source))
+    session = reference(source)
     if past and not any(i.name.startswith("past") for i in session.get_inputs()):
         pytest.skip("a model without cache inputs")
     values = zoo.feed(session, sequence=24, past=past)
@@ -85,7 +93,7 @@ def test_rounding_graph_keeps_its_loss(models, quench_driver, tmp_path):
     """A graph that rounds activations itself: the loss over many tokens, and nearly always the same top token."""
     source, binary = models("bitnet")
     ids = np.load(SHARED / "models" / "llm-bitnet-shakespeare" / "eval_ids.npy").reshape(-1)
-    session = ort.InferenceSession(str(source))
+    session = reference(source)
     sums, same = np.zeros(2), []
     for window in ids[:8 * 128].reshape(8, 1, 128).astype(np.int64):
         want = session.run(None, {"input_ids": window})[0]
@@ -100,7 +108,7 @@ def test_rounding_graph_keeps_its_loss(models, quench_driver, tmp_path):
 @pytest.mark.parametrize("name", [n for n in NAMES if n in zoo.ENCODERS] + ["minilm-14", "minilm-17"])
 def test_encoders_leave_out_padding(models, quench_driver, tmp_path, name):
     source, binary = models(name)
-    session = ort.InferenceSession(str(source))
+    session = reference(source)
     values = zoo.pad(zoo.feed(session, batch=3, sequence=17), "attention_mask", 6)
     output = session.get_outputs()[0].name
     want = session.run([output], values)[0]
@@ -126,7 +134,7 @@ def greedy(session, prompt, count):
 def test_generated_tokens_are_onnx_runtimes(models, quench_driver, name):
     source, binary = models(name)
     prompt = [1, 40, 7, 23]
-    want, lead = greedy(ort.InferenceSession(str(source)), prompt, 20)
+    want, lead = greedy(reference(source), prompt, 20)
     assert lead > 1e-4, "the oracle itself is undecided; choose another prompt"
     done = quench_driver("generate", binary, "--tokens", ",".join(map(str, prompt)), "-n", len(want))
     got = [int(word) for word in done.stdout.replace(",", " ").split()]
@@ -137,7 +145,7 @@ def test_made_decoder_is_the_numpy_decoder(quench_driver, tmp_path):
     """Without ONNX Runtime in between."""
     source, weights = zoo.make_decoder("made-past", tmp_path)
     quench_driver("compile", source, "-o", tmp_path / "m.so", "--recipe", "f32")
-    values = zoo.feed(ort.InferenceSession(str(source)), sequence=9)
+    values = zoo.feed(reference(source), sequence=9)
     got = run_compiled(quench_driver, tmp_path / "m.so", values, ["logits"], tmp_path)["logits"]
     want = llama_oracle.logits(weights, values["input_ids"][0])
     assert zoo.distance(got[0], want) < 1e-4
@@ -149,3 +157,86 @@ def test_bytes_repeat(models, quench_driver, tmp_path, recipe):
     for name, threads in (("a", 1), ("b", 2)):
         quench_driver("compile", source, "-o", tmp_path / name, "--recipe", recipe, "--threads", threads)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def package():
+    """The Python package with its extension, or a skip where that is not built."""
+    pytest.importorskip("quench._quench")
+    import quench
+
+    return quench
+
+
+def feeds_of(session, batch, sequence=11, past=0):
+    """Inputs whose rows differ, the last one padded where the model is an encoder."""
+    if not any(i.name.startswith("past") for i in session.get_inputs()):
+        past = 0
+    values = zoo.feed(session, batch=batch, sequence=sequence, past=past)
+    names = {i.name for i in session.get_inputs()}
+    if "attention_mask" in names and not any(n.startswith("past") for n in names):
+        values = zoo.pad(values, "attention_mask", 4)
+    return values
+
+
+@pytest.mark.parametrize("name", NAMES + zoo.LARGE)
+def test_threads_give_the_same_bits(models, name):
+    quench = package()
+    source, binary = models(name)
+    values = feeds_of(reference(source), batch=2, past=3)
+    model = quench.load(str(binary))
+    want = model.context(threads=1).run(values)
+    for threads in (2, 3):
+        context = model.context(threads=threads)
+        for _ in range(3):
+            got = context.run(values)
+            assert all(np.array_equal(got[output], want[output]) for output in want)
+
+
+@pytest.mark.parametrize("name", NAMES + zoo.LARGE)
+def test_rows_do_not_see_each_other(models, name):
+    quench = package()
+    source, binary = models(name)
+    values = feeds_of(reference(source), batch=3, past=3)
+    model = quench.load(str(binary))
+    want = model(**values)
+    for row in range(3):
+        alone = model(**{key: value[row:row + 1] for key, value in values.items()})
+        assert all(np.array_equal(alone[output][0], want[output][row]) for output in want)
+
+
+CHUNKS = [[50], [1] * 50, [5, 1, 30, 1, 1, 12], [16, 16, 16, 2], [49, 1]]
+
+
+@pytest.mark.parametrize("recipe", ["f32", "w8", "w4a8"])
+@pytest.mark.parametrize("name", ["made-past", *(n for n in ("babyllama-past",) if n in NAMES)])
+def test_step_by_step_is_all_at_once(models, quench_driver, tmp_path, name, recipe):
+    """One token at a time, in pieces and in one go: the same bits, on any number of threads."""
+    quench = package()
+    source, binary = models(name)
+    if recipe != "f32":
+        binary = tmp_path / "model.so"
+        quench_driver("compile", source, "-o", binary, "--recipe", recipe)
+    model = quench.load(str(binary))
+    tokens = np.random.default_rng(3).integers(1, model.vocabulary, 50)
+    want = model.context(threads=1).step(tokens, all=True)
+    for threads in (1, 2, 3):
+        for chunks in CHUNKS:
+            context = model.context(threads=threads)
+            pieces = np.split(tokens, np.cumsum(chunks)[:-1])
+            got = np.concatenate([context.step(piece, all=True) for piece in pieces])
+            assert np.array_equal(got, want), (threads, chunks)
+
+
+@pytest.mark.parametrize("form", ["past", "gqa"])
+def test_large_model_continues_as_onnx_runtime(models, form):
+    """Decoding with a state against ONNX Runtime without caches, over 40 tokens."""
+    quench = package()
+    prompt = [504, 3575, 282, 4649, 314]
+    want, lead = greedy(reference(models("smollm2-plain")[0]), prompt, 40)
+    assert lead > 1e-3, "the oracle itself is undecided; choose another prompt"
+    context = quench.load(str(models(f"smollm2-{form}")[1])).context(threads=2)
+    logits, got = context.step(prompt), []
+    for _ in want:
+        got.append(int(logits.argmax()))
+        logits = context.step(got[-1:])
+    assert got == want
