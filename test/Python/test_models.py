@@ -159,6 +159,48 @@ def test_bytes_repeat(models, quench_driver, tmp_path, recipe):
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
+GRAPHS = {
+    # A mask read both by a sum over it and by a product: fusion makes one loop that sums and stores.
+    "masked-mean": """<ir_version: 8, opset_import: ["" : 17]>
+g (float[b, s, 5] x, int64[b, s] mask) => (float[b, 5] y) <int64[1] two = {2}, int64[1] one = {1}, float lo = {0.5}> {
+  m = Cast<to = 1>(mask)  m3 = Unsqueeze(m, two)  p = Mul(x, m3)  sum = ReduceSum<keepdims = 0>(p, one)
+  n = ReduceSum<keepdims = 1>(m, one)  n1 = Max(n, lo)  y = Div(sum, n1) }""",
+    # A slice of a constant as long as the input, then flattened: its size is a product through two views.
+    "positions": """<ir_version: 8, opset_import: ["" : 17]>
+g (float[b, s, 3] x, int64[b, s] mask) => (float[b, s, 3] y)
+<int64[1, 16] ids = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}, int64[1] zero = {0}, int64[1] one = {1},
+ int64[1] two = {2}, float[16, 3] table = {0.5, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25,
+ 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47}> {
+  shape = Shape(mask)  end = Slice(shape, one, two, zero)  cut = Slice(ids, zero, end, one)
+  rows = Gather(table, cut)  m = Cast<to = 1>(mask)  m3 = Unsqueeze(m, two)  r = Mul(rows, m3)  y = Add(x, r) }""",
+    # Rounding to steps of each row's largest number.
+    "row-steps": """<ir_version: 8, opset_import: ["" : 17]>
+g (float[b, s, 40] x, int64[b, s] mask) => (float[b, s, 40] y)
+<float c = {127.0}, float lo = {0.00001}, float least = {-128.0}> {
+  a = Abs(x)  m = ReduceMax<axes = [-1], keepdims = 1>(a)  m1 = Max(m, lo)  k = Div(c, m1)  t = Mul(x, k)
+  r = Round(t)  q = Clip(r, least, c)  y = Div(q, k) }""",
+}
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (3, 7), (2, 16)])
+def test_small_graphs(quench_driver, tmp_path, graph, shape):
+    """Graphs whose loops, sizes and barriers have their own cases; on 1 to 3 threads."""
+    onnx, quench = pytest.importorskip("onnx"), package()
+    onnx.save(onnx.parser.parse_model(GRAPHS[graph]), tmp_path / "g.onnx")
+    quench_driver("compile", tmp_path / "g.onnx", "-o", tmp_path / "g.so", "--recipe", "f32")
+    session = reference(tmp_path / "g.onnx")
+    rng = np.random.default_rng(sum(shape))
+    values = {"x": rng.standard_normal((*shape, session.get_inputs()[0].shape[2])).astype(np.float32)}
+    if len(session.get_inputs()) > 1:
+        values["mask"] = rng.integers(0, 2, shape)
+    want = session.run(None, values)[0]
+    model = quench.load(str(tmp_path / "g.so"))
+    for threads in (1, 2, 3):
+        got = model.context(threads=threads).run(values)["y"]
+        assert zoo.distance(got, want) < 1e-6
+
+
 def package():
     """The Python package with its extension, or a skip where that is not built."""
     pytest.importorskip("quench._quench")
