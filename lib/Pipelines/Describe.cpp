@@ -152,10 +152,10 @@ Expected<ProgramDescription> quench::describeProgram(
     (*slot)->arenaBytes = (*slot)->entry + "_arena";
     program.stateBytes = "quench_state_bytes";
   }
-  // The vocabulary: rows of the embedding that reads token ids.
-  for (const WeightReport &weight : report.weights)
-    if (weight.role == "embedding" && !program.vocabulary)
-      program.vocabulary = weight.rows;
+  // The vocabulary: rows of the embedding that reads token ids. It is packed
+  // before all layers.
+  if (report.hasState && !report.weights.empty())
+    program.vocabulary = report.weights.front().rows;
   program.maxPositions = report.hasState ? options.maxPositions : 0;
   program.prefillChunk = 512;
   program.weightsBytes = weights.bytes;

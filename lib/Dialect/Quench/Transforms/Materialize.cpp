@@ -30,6 +30,7 @@ namespace {
 struct Packed {
   SectionAttr section;
   const Format *format;
+  size_t row; // of the report
 };
 
 class Materializer {
@@ -132,8 +133,12 @@ FailureOr<Packed> Materializer::pack(Operation *user, Value weight,
                     (fit.search ? "search" : "");
   auto [it, isNew] = packed.try_emplace(key);
   ++done;
-  if (!isNew)
+  if (!isNew) {
+    // A table that is also the head is read as a whole for each token.
+    if (role == "head")
+      report[it->second.row].role = "head";
     return it->second;
+  }
 
   auto type = cast<ShapedType>(source.getType());
   int64_t rows = type.getDimSize(0), cols = type.getDimSize(1);
@@ -218,8 +223,8 @@ FailureOr<Packed> Materializer::pack(Operation *user, Value weight,
   FailureOr<SectionAttr> section = append(user, stream);
   if (failed(section))
     return failure();
+  it->second = {*section, format, report.size()};
   report.push_back(std::move(row));
-  it->second = {*section, format};
   return it->second;
 }
 
