@@ -40,7 +40,18 @@ Expected<std::string> quench::readText(StringRef path) {
                                    /*RequiresNullTerminator=*/false);
   if (!buffer)
     return createFileError(path, buffer.getError());
-  return (*buffer)->getBuffer().str();
+  // Lines end in \n, whatever the file has: Python reads texts so, and a
+  // perplexity is only comparable over the same tokens.
+  std::string text;
+  text.reserve((*buffer)->getBufferSize());
+  StringRef bytes = (*buffer)->getBuffer();
+  for (size_t i = 0; i != bytes.size(); ++i) {
+    if (bytes[i] != '\r')
+      text += bytes[i];
+    else if (i + 1 == bytes.size() || bytes[i + 1] != '\n')
+      text += '\n';
+  }
+  return text;
 }
 
 static Expected<TokenRows> readIds(StringRef path) {

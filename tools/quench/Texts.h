@@ -19,7 +19,7 @@ llvm::Expected<Tokenizer> openTokenizer(llvm::StringRef path,
                                         llvm::StringRef model,
                                         llvm::StringRef purpose);
 
-/// The contents of a file; "-" is standard input.
+/// The contents of a text file, its lines ending in \n; "-" is standard input.
 llvm::Expected<std::string> readText(llvm::StringRef path);
 
 /// Token ids, whose windows do not reach over the ends of rows.
