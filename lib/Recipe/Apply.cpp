@@ -123,6 +123,7 @@ Expected<LayerPlans> quench::planLayers(ModuleOp module, const Recipe &recipe) {
       const RecipeRule &rule = *matcher.rule;
       if (rule.format != "keep" && leaf && isFloatTensor(weight.getType()))
         plan.format = rule.format;
+      plan.keepCodes = rule.format != "keep";
       plan.quantizer = rule.quantizer;
       if (isa<qn::LinearOp>(op))
         plan.activations = rule.activations.value_or(recipe.activations);
@@ -209,6 +210,9 @@ Error quench::quantizeLayers(ModuleOp module, const Recipe &recipe) {
         quantized = quantize(weight.get(), *format, plan.quantizer);
       weight.set(quantized);
     }
+    if (plan.keepCodes)
+      if (auto codes = weightOf(op).get().getDefiningOp<qn::AssembleOp>())
+        codes->setAttr("quench.keep_codes", builder.getUnitAttr());
     if (plan.activations == Activations::Int8) {
       OpOperand &input = op->getOpOperand(0);
       if (!isa<RankedTensorType>(input.get().getType()))

@@ -92,6 +92,9 @@ struct LayerPlan {
   /// The format of its weight; empty: as it is.
   std::string format;
   std::string quantizer = "rtn";
+  /// Codes that the model brought are packed as they are, with scales rounded
+  /// to halves; else they become floats where a scale is no half.
+  bool keepCodes = false;
   Activations activations = Activations::F32;
 };
 using LayerPlans = llvm::MapVector<mlir::Operation *, LayerPlan>;

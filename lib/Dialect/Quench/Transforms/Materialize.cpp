@@ -10,6 +10,7 @@
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/IR/IRMapping.h"
 #include "quench/Kernels/Contract.h"
+#include "quench/Quantization/Half.h"
 #include "quench/Quantization/Packing.h"
 #include <atomic>
 #include <cmath>
@@ -50,7 +51,7 @@ private:
   LogicalResult convertPlain(Operation *op);
 
   FailureOr<Packed> pack(Operation *user, Value weight, StringRef role,
-                         int64_t block);
+                         int64_t block, bool integer = false);
   FailureOr<SectionAttr> append(Operation *user, ArrayRef<uint8_t> bytes);
   Value packedValue(OpBuilder &builder, Location loc, SectionAttr section,
                     Type type);
@@ -95,6 +96,90 @@ StringRef plainFormat(Type element) {
   return "float<32>";
 }
 
+/// Codes that the model brought, in a format that holds the same levels.
+struct StoredCodes {
+  const Format *format;
+  std::vector<uint8_t> codes;      // [rows][cols]
+  std::vector<GroupParams> params; // [rows][format's groups]
+
+  EncodedRows rows(int64_t begin, int64_t count, int64_t cols) const {
+    EncodedRows result;
+    result.rows = count;
+    result.cols = cols;
+    result.codes.assign(codes.begin() + begin * cols,
+                        codes.begin() + (begin + count) * cols);
+    int64_t groups = format->groupsPerRow(cols);
+    result.params.assign(params.begin() + begin * groups,
+                         params.begin() + (begin + count) * groups);
+    return result;
+  }
+};
+
+/// Scales that models bring may be negative.
+uint16_t signedHalf(float scale) {
+  return scaleToHalf(std::fabs(scale)) | (std::signbit(scale) ? 0x8000 : 0);
+}
+
+/// The smallest format that holds the levels of an assembled weight; none where
+/// they are no small integers or, with `exact`, where a scale is no half.
+std::optional<StoredCodes> keepCodes(const AssembledWeight &w, bool exact) {
+  float low = 0, high = 0;
+  for (float level : w.levels) {
+    if (level != std::floor(level))
+      return std::nullopt;
+    low = std::min(low, level);
+    high = std::max(high, level);
+  }
+  for (float scale : w.scales)
+    if (!std::isfinite(scale) ||
+        (exact && halfToFloat(signedHalf(scale)) != scale))
+      return std::nullopt;
+  std::string group =
+      w.groups > 1 ? ", group = " + std::to_string(w.group) : "";
+  std::string spec;
+  int64_t offset = 0; // the code of level 0, or -1: each group's zero point
+  if (low >= -1 && high <= 1) {
+    spec =
+        "ternary<2, group = " + std::to_string(w.groups > 1 ? w.group : 128) +
+        ">";
+    offset = 1;
+  } else {
+    for (int64_t bits : {2, 3, 4, 8})
+      if (!offset && low >= -(1 << (bits - 1)) && high < 1 << (bits - 1) &&
+          bits <= int64_t(w.bits)) {
+        spec = "int<" + std::to_string(bits) + group + ">";
+        offset = 1 << (bits - 1);
+      }
+    if (!offset) {
+      spec = "int<" + std::to_string(w.bits) + group + ", zero>";
+      offset = -1;
+    }
+  }
+  Expected<const Format *> format = getFormat(spec);
+  if (!format) {
+    llvm::consumeError(format.takeError());
+    return std::nullopt;
+  }
+  StoredCodes stored;
+  stored.format = *format;
+  int64_t span = (*format)->group() ? (*format)->group() : w.cols;
+  int64_t groups = (*format)->groupsPerRow(w.cols);
+  stored.codes.resize(w.rows * w.cols);
+  stored.params.resize(w.rows * groups);
+  for (int64_t r = 0; r != w.rows; ++r)
+    for (int64_t g = 0; g != groups; ++g) {
+      int64_t from = r * w.groups + std::min(g * span / w.group, w.groups - 1);
+      GroupParams &params = stored.params[r * groups + g];
+      params.scale = signedHalf(w.scales[from]);
+      params.zero = offset < 0 ? static_cast<uint8_t>(w.zeros[from]) : 0;
+      int64_t zero = offset < 0 ? params.zero : offset;
+      for (int64_t c = g * span; c != std::min((g + 1) * span, w.cols); ++c)
+        stored.codes[r * w.cols + c] =
+            static_cast<uint8_t>(w.levels[r * w.cols + c] + zero);
+    }
+  return stored;
+}
+
 } // namespace
 
 FailureOr<SectionAttr> Materializer::append(Operation *user,
@@ -111,8 +196,10 @@ Value Materializer::packedValue(OpBuilder &builder, Location loc,
 }
 
 FailureOr<Packed> Materializer::pack(Operation *user, Value weight,
-                                     StringRef role, int64_t block) {
+                                     StringRef role, int64_t block,
+                                     bool integer) {
   FitOptions fit;
+  std::optional<StoredCodes> stored;
   const Format *format;
   Value source = weight;
   if (auto quantize = weight.getDefiningOp<QuantizeOp>()) {
@@ -128,6 +215,15 @@ FailureOr<Packed> Materializer::pack(Operation *user, Value weight,
                     .getTensorType()
                     .getElementType();
     format = *getFormat(plainFormat(element));
+    if (auto assemble = source.getDefiningOp<AssembleOp>()) {
+      Expected<AssembledWeight> assembled = evaluator.assembled(assemble);
+      if (!assembled)
+        return user->emitError() << toString(assembled.takeError());
+      bool isKept = integer || assemble->hasAttr("quench.keep_codes");
+      stored = keepCodes(*assembled, /*exact=*/!isKept);
+      if (stored)
+        format = stored->format;
+    }
   }
   std::string key = WeightEvaluator::key(source) + format->spec() +
                     (fit.search ? "search" : "");
@@ -191,7 +287,8 @@ FailureOr<Packed> Materializer::pack(Operation *user, Value weight,
         for (int64_t i = 0; i != n * cols; ++i)
           if (!std::isfinite(w[i]))
             finite = false;
-        EncodedRows encoded = encodeNearest(*format, w, n, cols, fit);
+        EncodedRows encoded = stored ? stored->rows(r0, n, cols)
+                                     : encodeNearest(*format, w, n, cols, fit);
         packPass(*format, encoded, stream.data() + pass * shape.passBytes);
         decoded.resize(n * cols);
         decodeRows(*format, encoded, decoded.data());
@@ -297,7 +394,8 @@ LogicalResult Materializer::convert(LinearOp op) {
                              "initializers only";
   FailureOr<Packed> weight =
       pack(op, op.getWeight(), op.getRole().value_or("other"),
-           op.getBlock().value_or(-1));
+           op.getBlock().value_or(-1),
+           op.getInput().getDefiningOp<QuantizeOp>() != nullptr);
   if (failed(weight))
     return failure();
   Value x = op.getInput();

@@ -243,6 +243,85 @@ Error WeightEvaluator::rows(Value value, int64_t begin, int64_t end,
                            "' is not a part of a weight expression");
 }
 
+Expected<AssembledWeight> WeightEvaluator::assembled(AssembleOp assemble) {
+  auto type = cast<ShapedType>(assemble.getType());
+  int64_t n = type.getDimSize(0), k = type.getDimSize(1);
+  int64_t bits = assemble.getBits(), group = assemble.getGroup();
+  int64_t groups = (k + group - 1) / group;
+  auto read = [&](Value v) -> Expected<std::vector<double>> {
+    auto weight = v.getDefiningOp<WeightOp>();
+    if (!weight)
+      return createStringError("codes, scales and zero points of an assembled "
+                               "weight must be initializers");
+    Expected<std::vector<double>> data = numbers(weight.getInitializer());
+    auto shape = cast<ShapedType>(weight.getType()).getShape();
+    if (!data || !weight.getTranspose() || shape.size() != 2)
+      return data;
+    std::vector<double> turned(data->size());
+    for (int64_t r = 0; r != shape[0]; ++r)
+      for (int64_t c = 0; c != shape[1]; ++c)
+        turned[r * shape[1] + c] = (*data)[c * shape[0] + r];
+    return turned;
+  };
+  Expected<std::vector<double>> codes = read(assemble.getCodes());
+  if (!codes)
+    return codes.takeError();
+  Expected<std::vector<double>> scales = read(assemble.getScales());
+  if (!scales)
+    return scales.takeError();
+  std::vector<double> zeros;
+  if (assemble.getZeros()) {
+    Expected<std::vector<double>> z = read(assemble.getZeros());
+    if (!z)
+      return z.takeError();
+    zeros = std::move(*z);
+  }
+  // ONNX packs low bits first, each row of groups from a byte's beginning.
+  int64_t perByte = 8 / bits, mask = (1 << bits) - 1;
+  int64_t lineBytes = codes->size() / std::max<int64_t>(n, 1);
+  int64_t zeroBytes =
+      zeros.empty() ? 0 : zeros.size() / std::max<int64_t>(n, 1);
+  auto unpack = [&](const std::vector<double> &data, int64_t line,
+                    int64_t i) -> int64_t {
+    int64_t byte = static_cast<int64_t>(data[line + i / perByte]) & 255;
+    return (byte >> (i % perByte * bits)) & mask;
+  };
+  AssembledWeight result;
+  result.rows = n;
+  result.cols = k;
+  result.group = group;
+  result.groups = groups;
+  result.bits = bits;
+  result.levels.resize(n * k);
+  result.scales.resize(n * groups);
+  result.zeros.resize(n * groups);
+  // Codes are packed unsigned, or stored as they are, of either sign.
+  bool packed = lineBytes != k || bits != 8;
+  auto stored = cast<ShapedType>(assemble.getCodes().getType());
+  bool isSigned = !packed && !stored.getElementType().isUnsignedInteger();
+  double lowest = isSigned ? -double(1 << (bits - 1)) : 0;
+  for (int64_t r = 0; r != n; ++r)
+    for (int64_t g = 0; g != groups; ++g) {
+      double zero = packed ? double(1 << (bits - 1)) : 0;
+      if (zeros.size() == 1)
+        zero = zeros[0];
+      else if (!zeros.empty())
+        zero = zeroBytes == groups && bits == 8
+                   ? zeros[r * groups + g]
+                   : double(unpack(zeros, r * zeroBytes, g));
+      double scale =
+          scales->size() == 1 ? (*scales)[0] : (*scales)[r * groups + g];
+      result.scales[r * groups + g] = static_cast<float>(scale);
+      result.zeros[r * groups + g] = static_cast<float>(zero - lowest);
+      for (int64_t c = g * group; c != std::min((g + 1) * group, k); ++c) {
+        double code = packed ? double(unpack(*codes, r * lineBytes, c))
+                             : (*codes)[r * k + c];
+        result.levels[r * k + c] = static_cast<float>(code - zero);
+      }
+    }
+  return result;
+}
+
 Expected<std::vector<float>> WeightEvaluator::all(Value value) {
   auto type = cast<ShapedType>(value.getType());
   Operation *op = value.getDefiningOp();
@@ -265,70 +344,14 @@ Expected<std::vector<float>> WeightEvaluator::all(Value value) {
     return std::vector<float>(to.begin(), to.end());
   }
   if (auto assemble = dyn_cast<AssembleOp>(op)) {
-    int64_t n = type.getDimSize(0), k = type.getDimSize(1);
-    int64_t bits = assemble.getBits(), group = assemble.getGroup();
-    int64_t groups = (k + group - 1) / group;
-    auto read = [&](Value v) -> Expected<std::vector<double>> {
-      auto weight = v.getDefiningOp<WeightOp>();
-      if (!weight)
-        return createStringError(
-            "codes, scales and zero points of an assembled "
-            "weight must be initializers");
-      Expected<std::vector<double>> data = numbers(weight.getInitializer());
-      auto shape = cast<ShapedType>(weight.getType()).getShape();
-      if (!data || !weight.getTranspose() || shape.size() != 2)
-        return data;
-      std::vector<double> turned(data->size());
-      for (int64_t r = 0; r != shape[0]; ++r)
-        for (int64_t c = 0; c != shape[1]; ++c)
-          turned[r * shape[1] + c] = (*data)[c * shape[0] + r];
-      return turned;
-    };
-    Expected<std::vector<double>> codes = read(assemble.getCodes());
-    if (!codes)
-      return codes.takeError();
-    Expected<std::vector<double>> scales = read(assemble.getScales());
-    if (!scales)
-      return scales.takeError();
-    std::vector<double> zeros;
-    if (assemble.getZeros()) {
-      Expected<std::vector<double>> z = read(assemble.getZeros());
-      if (!z)
-        return z.takeError();
-      zeros = std::move(*z);
-    }
-    // ONNX packs low bits first, each row of groups from a byte's beginning.
-    int64_t perByte = 8 / bits, mask = (1 << bits) - 1;
-    int64_t lineBytes = codes->size() / std::max<int64_t>(n, 1);
-    int64_t zeroBytes =
-        zeros.empty() ? 0 : zeros.size() / std::max<int64_t>(n, 1);
-    auto unpack = [&](const std::vector<double> &data, int64_t line,
-                      int64_t i) -> int64_t {
-      int64_t byte = static_cast<int64_t>(data[line + i / perByte]) & 255;
-      return (byte >> (i % perByte * bits)) & mask;
-    };
-    std::vector<float> result(n * k);
-    for (int64_t r = 0; r != n; ++r)
-      for (int64_t c = 0; c != k; ++c) {
-        int64_t g = c / group;
-        double code, zero = 0;
-        bool packed = lineBytes != k || bits != 8;
-        if (packed || !zeros.empty()) {
-          code = packed ? double(unpack(*codes, r * lineBytes, c))
-                        : (*codes)[r * k + c];
-          zero = zeros.empty() ? double(1 << (bits - 1))
-                 : zeros.size() == 1 ? zeros[0]
-                 : zeroBytes == groups && bits == 8
-                     ? zeros[r * groups + g]
-                     : double(unpack(zeros, r * zeroBytes, g));
-        } else {
-          code = (*codes)[r * k + c];
-        }
-        double scale =
-            scales->size() == 1 ? (*scales)[0] : (*scales)[r * groups + g];
-        result[r * k + c] = static_cast<float>(static_cast<float>(scale) *
-                                               static_cast<float>(code - zero));
-      }
+    Expected<AssembledWeight> w = assembled(assemble);
+    if (!w)
+      return w.takeError();
+    std::vector<float> result(w->levels.size());
+    for (int64_t r = 0; r != w->rows; ++r)
+      for (int64_t c = 0; c != w->cols; ++c)
+        result[r * w->cols + c] = w->scales[r * w->groups + c / w->group] *
+                                  w->levels[r * w->cols + c];
     return result;
   }
   if (type.getRank() == 2) {

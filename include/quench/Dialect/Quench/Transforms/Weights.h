@@ -14,6 +14,17 @@
 
 namespace quench {
 
+/// What a quench.assemble op stands for: weight = scale * level, where
+/// level = code - zero point.
+struct AssembledWeight {
+  int64_t rows = 0, cols = 0, group = 0; // columns that share a scale
+  int64_t groups = 0;                    // of a row
+  unsigned bits = 0;                     // of a code
+  std::vector<float> levels;             // [rows][cols]
+  std::vector<float> scales, zeros;      // [rows][groups]; zeros of signed
+                                         // codes count from the lowest code
+};
+
 /// Evaluates the expressions of weight, map, dequantize and assemble ops that
 /// end in initializers. Nothing is kept between calls but the mapped files.
 class WeightEvaluator {
@@ -34,6 +45,9 @@ public:
 
   /// All numbers of a weight of any rank, row major.
   llvm::Expected<std::vector<float>> all(mlir::Value value);
+
+  /// Levels, scales and zero points of an assembled weight.
+  llvm::Expected<AssembledWeight> assembled(qn::AssembleOp op);
 
   /// The bytes of an initializer as they are stored.
   llvm::Expected<llvm::ArrayRef<char>> bytes(llvm::StringRef initializer);
