@@ -151,7 +151,10 @@ std::optional<StoredCodes> keepCodes(const AssembledWeight &w, bool exact) {
         offset = 1 << (bits - 1);
       }
     if (!offset) {
-      spec = "int<" + std::to_string(w.bits) + group + ", zero>";
+      // Zero points lie beside the scales of groups: there is one in any case.
+      spec = "int<" + std::to_string(w.bits) +
+             ", group = " + std::to_string(w.groups > 1 ? w.group : 128) +
+             ", zero>";
       offset = -1;
     }
   }
