@@ -30,10 +30,10 @@ def model_path(tmp_path_factory):
                 made[name], _ = zoo.make_decoder(name, tmp_path_factory.mktemp(name))
             elif name in zoo.LARGE:
                 made[name] = zoo.make_large(name, BUILD / "models", SHARED)
-                if made[name] is None:
-                    pytest.skip("the package that holds this model is not installed (utils/fetch-models)")
             else:
                 made[name] = SHARED / "models" / STORED[name]
+        if made[name] is None:
+            pytest.skip("the package that holds this model is not installed (utils/fetch-models)")
         return made[name]
 
     return get
