@@ -282,3 +282,46 @@ def test_large_model_continues_as_onnx_runtime(models, form):
         got.append(int(logits.argmax()))
         logits = context.step(got[-1:])
     assert got == want
+
+
+@pytest.mark.parametrize("low,high,zero", [(-1, 2, None), (-8, 8, None), (-128, 128, None), (0, 256, 131), (-128, 128, 5)])
+@pytest.mark.parametrize("scale", [0.0625, -0.0625, None])
+@pytest.mark.parametrize("recipe", ["f32", "a8"])
+def test_stored_codes_stay(quench_driver, tmp_path, low, high, zero, scale, recipe):
+    """Weights in codes, with scales that are halves: the same numbers in every recipe, but for int8 activations."""
+    onnx, quench = pytest.importorskip("onnx"), package()
+    rng = np.random.default_rng(low + high + (zero or 0))
+    kind = np.uint8 if low == 0 else np.int8
+    codes = rng.integers(low, high, (64, 48)).astype(kind)
+    scales = np.float32(scale) if scale else (2.0 ** rng.integers(-8, -3, 48) * rng.choice([-1, 1], 48)).astype(np.float32)
+    constants = {"codes": codes, "scale": scales}
+    if zero is not None:
+        constants["zero"] = np.full(scales.shape, zero, kind)
+    make = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("DequantizeLinear", list(constants), ["w"], axis=1),
+         onnx.helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "g", [make("x", 1, ["rows", 64])], [make("y", 1, ["rows", 48])],
+        [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()])
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8),
+              tmp_path / "g.onnx")
+    quench_driver("compile", tmp_path / "g.onnx", "-o", tmp_path / "g.so", "--recipe", recipe)
+    x = rng.standard_normal((9, 64)).astype(np.float32)
+    want = x.astype(np.float64) @ ((codes.astype(np.float64) - (zero or 0)) * scales)
+    got = quench.load(str(tmp_path / "g.so"))(x=x)["y"]
+    assert zoo.distance(got, want) < (0.02 if recipe == "a8" else 1e-6)
+
+
+@pytest.mark.parametrize("name", [n for n in ("bitnet", "bitnet-past", "babyllama-gqa-int4", "use-lite-int4")
+                                  if n in NAMES])
+@pytest.mark.parametrize("recipe", ["w8", "a8", "w4a8"])
+def test_models_of_codes_stay_small(models, quench_driver, tmp_path, name, recipe):
+    source, binary = models(name)
+    quench_driver("compile", source, "-o", tmp_path / "m.so", "--recipe", recipe)
+    assert (tmp_path / "m.so").stat().st_size < 0.3 * binary.stat().st_size
+    session = reference(source)
+    values = zoo.feed(session, batch=2, sequence=20)
+    output = session.get_outputs()[0].name
+    want = session.run([output], values)[0]
+    got = run_compiled(quench_driver, tmp_path / "m.so", values, [output], tmp_path)[output]
+    assert (got * want).sum() > 0.998 * np.sqrt((got ** 2).sum() * (want ** 2).sum())
