@@ -58,6 +58,8 @@ class Diagnostics {
 public:
   explicit Diagnostics(MLIRContext &context)
       : handler(&context, [this](Diagnostic &diagnostic) {
+          if (diagnostic.getSeverity() == DiagnosticSeverity::Warning)
+            llvm::errs() << "warning: " << diagnostic.str() << '\n';
           if (diagnostic.getSeverity() != DiagnosticSeverity::Error)
             return success();
           if (!text.empty())
@@ -275,6 +277,15 @@ Error Compiler::emit(const CPUTarget &target, const WeightsResult &weights,
       describeProgram(*module, target, weights, options, report);
   if (!program)
     return program.takeError();
+  // Said; LLVM has no place for it.
+  module->walk([&](func::FuncOp function) {
+    for (unsigned n = 0; n != function.getNumArguments(); ++n)
+      for (NamedAttribute attribute :
+           function.getArgAttrDict(n) ? function.getArgAttrDict(n).getValue()
+                                      : ArrayRef<NamedAttribute>())
+        if (attribute.getName().getValue().starts_with("quench."))
+          function.removeArgAttr(n, attribute.getName());
+  });
   if (Error error = step("lower", [&] {
         return runPasses("lower to LLVM", [&](OpPassManager &manager) {
           buildKernelLoweringPipeline(manager, target);

@@ -21,9 +21,14 @@ llvm::Error quench::applyRecipeToModule(mlir::ModuleOp module,
     options.rotateStream = true;
     options.rotateDown = recipe->rotate == Rotate::StreamAndDown;
     options.seed = recipe->seed;
-    if (mlir::failed(insertMaps(module, options)))
+    llvm::SmallVector<MapDecision> decisions;
+    if (mlir::failed(insertMaps(module, options, &decisions)))
       return llvm::createStringError("'" + recipe->origin +
                                      "': the rotations cannot be inserted");
+    // What the recipe asked for and the model does not allow.
+    for (const MapDecision &decision : decisions)
+      if (!decision.done)
+        module.emitWarning() << decision.what << ": " << decision.text;
   }
   return quantizeLayers(module, *recipe);
 }

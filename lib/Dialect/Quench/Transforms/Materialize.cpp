@@ -7,6 +7,7 @@
 
 #include "quench/Dialect/Quench/Transforms/Materialize.h"
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
+#include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/IR/IRMapping.h"
 #include "quench/Kernels/Contract.h"
@@ -389,6 +390,53 @@ static Value addBias(OpBuilder &builder, Location loc, Value x, Value bias) {
       .getResult(0);
 }
 
+/// rows [m, k] as int8 with a scale for each row, and back:
+/// round(x * (127 / max)) * (max / 127), ties to even, as a stage does it.
+static Value roundRows(OpBuilder &builder, Location loc, Value rows) {
+  auto type = cast<RankedTensorType>(rows.getType());
+  Type f32 = builder.getF32Type();
+  MLIRContext *context = builder.getContext();
+  AffineMap all = AffineMap::getMultiDimIdentityMap(2, context);
+  AffineMap row = AffineMap::get(2, 0, getAffineDimExpr(0, context));
+  OpFoldResult m = tensor::getMixedSize(builder, loc, rows, 0);
+  auto constant = [&](OpBuilder &b, float v) {
+    return arith::ConstantOp::create(b, loc, b.getF32FloatAttr(v)).getResult();
+  };
+  Value empty = tensor::EmptyOp::create(builder, loc, ArrayRef{m}, f32);
+  // The smallest maximum keeps 127 / max finite.
+  Value least =
+      linalg::FillOp::create(builder, loc, constant(builder, 1e-30f), empty)
+          .getResult(0);
+  Value maxima =
+      linalg::GenericOp::create(
+          builder, loc, least.getType(), ValueRange{rows}, ValueRange{least},
+          ArrayRef<AffineMap>{all, row},
+          ArrayRef<utils::IteratorType>{utils::IteratorType::parallel,
+                                        utils::IteratorType::reduction},
+          [](OpBuilder &b, Location l, ValueRange args) {
+            Value size = math::AbsFOp::create(b, l, args[0]);
+            Value more = arith::MaximumFOp::create(b, l, size, args[1]);
+            linalg::YieldOp::create(b, l, more);
+          })
+          .getResult(0);
+  Value out = tensor::EmptyOp::create(
+      builder, loc, tensor::getMixedSizes(builder, loc, rows), f32);
+  return linalg::GenericOp::create(
+             builder, loc, type, ValueRange{rows, maxima}, ValueRange{out},
+             ArrayRef<AffineMap>{all, row, all},
+             SmallVector<utils::IteratorType>(2, utils::IteratorType::parallel),
+             [&](OpBuilder &b, Location l, ValueRange args) {
+               Value full = constant(b, 127.0f);
+               Value inverse = arith::DivFOp::create(b, l, full, args[1]);
+               Value scale = arith::DivFOp::create(b, l, args[1], full);
+               Value code = math::RoundEvenOp::create(
+                   b, l, arith::MulFOp::create(b, l, args[0], inverse));
+               Value back = arith::MulFOp::create(b, l, code, scale);
+               linalg::YieldOp::create(b, l, back);
+             })
+      .getResult(0);
+}
+
 LogicalResult Materializer::convert(LinearOp op) {
   OpBuilder builder(op);
   Location loc = op.getLoc();
@@ -402,18 +450,18 @@ LogicalResult Materializer::convert(LinearOp op) {
   if (failed(weight))
     return failure();
   Value x = op.getInput();
-  bool integer = false;
+  bool integer = false, rounded = false;
   if (auto quantize = x.getDefiningOp<QuantizeOp>()) {
-    if (!weight->format->isInteger())
-      return op.emitError()
-             << "format " << weight->format->spec()
-             << " cannot meet int8 activations: its levels are no integers";
-    integer = true;
+    // Levels that are no integers meet the numbers of the codes.
+    integer = weight->format->isInteger();
+    rounded = !integer;
     x = quantize.getInput();
   }
   ArrayRef<int64_t> shape = shapeOf(op.getWeight());
   int64_t n = shape[0], k = shape[1];
   Value rows = flattenRows(builder, loc, x);
+  if (rounded)
+    rows = roundRows(builder, loc, rows);
   auto rowsType = cast<RankedTensorType>(rows.getType());
   int64_t m = rowsType.getDimSize(0);
   bool tiled = m != 1;
