@@ -10,8 +10,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "quench/Import/ONNX/Import.h"
 #include "mlir/IR/MLIRContext.h"
+#include "quench/Import/ONNX/Import.h"
 #include <cstddef>
 #include <cstdint>
 #include <memory>

@@ -55,7 +55,8 @@ static cl::opt<std::string> passes("passes",
                                    cl::desc("A pipeline that is run first"));
 static cl::opt<std::string> recipeName("recipe",
                                        cl::desc("A recipe that is applied"));
-static cl::opt<bool> printIR("print-ir", cl::desc("Print the module instead of running it"));
+static cl::opt<bool>
+    printIR("print-ir", cl::desc("Print the module instead of running it"));
 static cl::opt<std::string>
     evalFile("eval",
              cl::desc("Token ids (.npy): evaluate windows of them instead"));

@@ -101,7 +101,7 @@ struct GroupParams {
   /// Bits of an IEEE half. 0 only for groups of zeros in formats without a
   /// level 0; negative where a searched scale mirrors the levels.
   uint16_t scale = 0;
-  uint8_t zero = 0;   // unsigned, 0 where the format has none
+  uint8_t zero = 0; // unsigned, 0 where the format has none
 };
 
 /// How the range of a group is chosen when it is fitted.
