@@ -365,7 +365,12 @@ Error Compiler::run() {
         if (failed(state))
           return diagnostics.error("cannot make decode and prefill functions");
         report.hasState = *state;
-        return Error::success();
+        // Equal weights must be equal expressions in all functions: each is
+        // stored once.
+        return runPasses("simplify", [](OpPassManager &manager) {
+          manager.addPass(createCanonicalizerPass());
+          manager.addPass(createCSEPass());
+        });
       }))
     return error;
   if (stops("quench"))
