@@ -64,8 +64,8 @@ protected:
   void storePass(Value base, Value row, Value yRow, ArrayRef<Value> ys) {
     for (int64_t h = 0; h < kPassBlocks; ++h) {
       Value v = ys[h];
-      if (s.format.unit() != 1.0f)
-        v = e.mulFloat(v, e.splatFloat(s.format.unit()));
+      if (unit)
+        v = e.mulFloat(v, e.broadcast(unit, e.floats));
       if (s.rowScales)
         v = e.mulFloat(v, e.loadHalves(w, e.add(base, s.stream.rowScaleOffset +
                                                           h * 2 * kBlockRows)));
@@ -82,6 +82,7 @@ protected:
   Emitter &e;
   const KernelShape &s;
   Value w, wOffset, x, sums, y;
+  Value unit; // null: 1
 };
 
 class GemvFloat : FloatKernel {
@@ -91,8 +92,9 @@ public:
         hi(entry.getArgument(7)) {}
 
   void emit() {
+    unit = unitScale(e, s.format, w, wOffset);
     e.loop(lo, hi, 1, [&](Value pass) {
-      Value base = e.add(wOffset, e.mul(pass, s.stream.passBytes));
+      Value base = passBase(e, s, wOffset, pass);
       e.keepRolled = true;
       Emitter::Values ys = s.grouped ? groupScaled(base) : ungrouped(base);
       e.keepRolled = false;
@@ -227,8 +229,9 @@ public:
   }
 
   void emit() {
+    unit = unitScale(e, s.format, w, wOffset);
     e.loop(lo, hi, 1, [&](Value pass) {
-      Value base = e.add(wOffset, e.mul(pass, s.stream.passBytes));
+      Value base = passBase(e, s, wOffset, pass);
       if (!direct || s.grouped)
         decodePanel(base);
       Value row = e.mul(pass, kPassRows);

@@ -34,8 +34,9 @@ public:
   }
 
   void emit() {
+    unit = unitScale(e, s.format, w, wOffset);
     e.loop(lo, hi, 1, [&](Value pass) {
-      Value base = e.add(wOffset, e.mul(pass, s.stream.passBytes));
+      Value base = passBase(e, s, wOffset, pass);
       if (!direct || s.grouped)
         decodePanel(base);
       Value row = e.mul(pass, kPassRows);
@@ -306,11 +307,13 @@ private:
     for (int64_t h = 0; s.rowScales && h < kPassBlocks; ++h)
       rowScale[h] = e.loadHalves(
           w, e.add(base, s.stream.rowScaleOffset + h * 2 * kBlockRows));
-    Value unit = e.scalarFloat(s.format.unit());
     for (int64_t i = 0; i < s.tileRows; ++i) {
       Value mi = e.add(first, i);
       e.when(e.less(mi, m), [&] {
-        Value sx = e.broadcast(e.mulFloat(e.load(scale, mi), unit), e.floats);
+        Value sx = e.load(scale, mi);
+        if (unit)
+          sx = e.mulFloat(sx, unit);
+        sx = e.broadcast(sx, e.floats);
         for (int64_t h = 0; h < kPassBlocks; ++h) {
           Value v = e.mulFloat(ys[i * kPassBlocks + h], sx);
           if (s.rowScales)
@@ -325,6 +328,7 @@ private:
   Emitter &e;
   const KernelShape &s;
   Value w, wOffset, x, scale, sums, y, yStride, scratch, m, lo, hi;
+  Value unit; // null: 1
   bool direct;
   int64_t zeroBias, scaleAt, zeroAt;
 };

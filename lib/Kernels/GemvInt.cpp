@@ -51,10 +51,12 @@ public:
 
   void emit() {
     Value sx = e.load(scale, e.index(0));
-    sx = e.broadcast(e.mulFloat(sx, e.scalarFloat(s.format.unit())), e.floats);
+    if (Value unit = unitScale(e, s.format, w, wOffset))
+      sx = e.mulFloat(sx, unit);
+    sx = e.broadcast(sx, e.floats);
     e.loop(lo, hi, 1, [&](Value pass) {
       e.keepRolled = true;
-      Value base = e.add(wOffset, e.mul(pass, s.stream.passBytes));
+      Value base = passBase(e, s, wOffset, pass);
       Emitter::Values rows = s.grouped ? groupScaled(base) : rowScaled(base);
       e.keepRolled = false;
       Value row = e.mul(pass, kPassRows);

@@ -76,6 +76,7 @@ func::FuncOp quench::getOrCreateLookup(ModuleOp module,
         .getResult();
   };
 
+  Value unit = unitScale(e, format, w, e.index(0));
   e.loop(body.getArgument(4), body.getArgument(5), 1, [&](Value item) {
     Value id = arith::IndexCastOp::create(b, loc, i, e.load(ids, item));
     id = clampIndex(e, id, spec.n, body.getArgument(3));
@@ -83,7 +84,7 @@ func::FuncOp quench::getOrCreateLookup(ModuleOp module,
     Value inPass = arith::RemUIOp::create(b, loc, id, e.index(kPassRows));
     Value second = arith::DivUIOp::create(b, loc, inPass, e.index(kBlockRows));
     Value lane = arith::RemUIOp::create(b, loc, inPass, e.index(kBlockRows));
-    Value passAt = e.mul(pass, stream.passBytes);
+    Value passAt = e.add(e.mul(pass, stream.passBytes), stream.headerBytes);
     auto readHalf = [&](int64_t h) {
       Value rowScale;
       if (stream.rowScaleOffset >= 0)
@@ -129,9 +130,8 @@ func::FuncOp quench::getOrCreateLookup(ModuleOp module,
                   Value v = e.load(line, e.add(e.mul(column, 16), lane));
                   if (zero)
                     v = arith::SubFOp::create(b, loc, v, zero);
-                  if (format.unit() != 1.0f)
-                    v = arith::MulFOp::create(b, loc, v,
-                                              e.scalarFloat(format.unit()));
+                  if (unit)
+                    v = e.mulFloat(v, unit);
                   if (scale)
                     v = arith::MulFOp::create(b, loc, v, scale);
                   Value at = arith::IndexCastOp::create(b, loc, i, place);

@@ -92,3 +92,23 @@ void quench::storeRows(Emitter &e, const ContractSpec &spec, Value value,
   }
   vector::MaskedStoreOp::create(e.b, e.loc, y, ValueRange{at}, mask, value);
 }
+
+Value quench::passBase(Emitter &e, const KernelShape &s, Value wOffset,
+                       Value pass) {
+  Value base = e.add(wOffset, e.mul(pass, s.stream.passBytes));
+  return s.stream.headerBytes ? e.add(base, s.stream.headerBytes) : base;
+}
+
+Value quench::unitScale(Emitter &e, const Format &format, Value w,
+                        Value offset) {
+  Value unit;
+  if (format.unit() != 1.0f)
+    unit = e.scalarFloat(format.unit());
+  if (!format.hasTensorScale())
+    return unit;
+  Value bytes = e.loadVector(w, offset, VectorType::get({4}, e.b.getI8Type()));
+  Value word = e.bitcast(bytes, VectorType::get({1}, e.b.getF32Type()));
+  Value scale =
+      vector::ExtractOp::create(e.b, e.loc, word, ArrayRef<int64_t>{0});
+  return unit ? e.mulFloat(scale, unit) : scale;
+}

@@ -62,6 +62,14 @@ std::string kernelName(llvm::StringRef kind, const ContractSpec &spec);
 void storeRows(Emitter &e, const ContractSpec &spec, mlir::Value value,
                mlir::Value y, mlir::Value at, mlir::Value row);
 
+/// Byte of `w` where pass `pass` of the stream at wOffset begins.
+mlir::Value passBase(Emitter &e, const KernelShape &s, mlir::Value wOffset,
+                     mlir::Value pass);
+/// What the value of a lane unit is multiplied with: Format::unit() and the
+/// tensor scale of the stream at byte `offset` of `w`. Null: 1.
+mlir::Value unitScale(Emitter &e, const Format &format, mlir::Value w,
+                      mlir::Value offset);
+
 // The bodies; the builder stands in the empty function.
 void emitGemvInt(Emitter &e, const KernelShape &s, mlir::Block &entry);
 void emitGemmInt(Emitter &e, const KernelShape &s, mlir::Block &entry);

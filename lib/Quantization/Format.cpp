@@ -7,7 +7,9 @@
 
 #include "quench/Quantization/Format.h"
 #include "quench/Quantization/Layout.h"
+#include "quench/Quantization/Half.h"
 #include "quench/Quantization/Packing.h"
+#include <cmath>
 
 using namespace quench;
 
@@ -27,7 +29,37 @@ int64_t Format::bits(int64_t rows, int64_t cols) const {
   if (whole)
     codes += whole * ((group() + length - 1) / length);
   int64_t groupBits = hasScale() ? 16 + (hasZeroPoint() ? 8 : 0) : 0;
-  return rows * (codes * codeBits() + groupsPerRow(cols) * groupBits);
+  int64_t shared = (hasTensorScale() ? 32 : 0) + 8 * tableBytes();
+  return shared +
+         rows * (codes * codeBits() + groupsPerRow(cols) * groupBits);
+}
+
+std::unique_ptr<Format> Format::bind(llvm::ArrayRef<uint8_t>) const {
+  return nullptr;
+}
+
+float Format::fitTensor(const float *, int64_t, const FitOptions &) const {
+  return 1.0f;
+}
+
+std::vector<uint8_t> Format::fitTable(const float *, int64_t, int64_t,
+                                      const FitOptions &) const {
+  return {};
+}
+
+void Format::nearestTile(const float *values, const GroupParams *params,
+                         const float *, uint32_t *codes) const {
+  nearestAll(values, 1, params ? *params : GroupParams(), codes);
+}
+
+void Format::decodeTile(const uint32_t *codes, const GroupParams *params,
+                        float *values) const {
+  decode(*codes, params ? *params : GroupParams(), values);
+}
+
+uint16_t Format::roundScale(float scale) const {
+  uint16_t half = scaleToHalf(std::fabs(scale));
+  return std::signbit(scale) ? half | 0x8000 : half;
 }
 
 void Format::nearestAll(const float *values, int64_t count, GroupParams params,

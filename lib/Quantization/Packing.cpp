@@ -6,9 +6,14 @@
 //===----------------------------------------------------------------------===//
 
 #include "quench/Quantization/Packing.h"
+#include "llvm/Support/Endian.h"
+#include "llvm/Support/MathExtras.h"
 #include <cstring>
 
 using namespace quench;
+
+/// What lies in a header begins at multiples of it.
+constexpr int64_t kHeaderUnit = 64;
 
 StreamShape::StreamShape(const Format &format, int64_t rows, int64_t cols) {
   const BlockLayout &layout = format.layout();
@@ -30,7 +35,10 @@ StreamShape::StreamShape(const Format &format, int64_t rows, int64_t cols) {
       passBytes += 2 * kPassRows; // half of it padding
     }
   }
-  bytes = passes * passBytes + kStreamPadding;
+  tableOffset = format.hasTensorScale() ? kHeaderUnit : 0;
+  headerBytes =
+      tableOffset + llvm::alignTo(format.tableBytes(), uint64_t(kHeaderUnit));
+  bytes = headerBytes + passes * passBytes + kStreamPadding;
 }
 
 int64_t quench::interleavedOffset(const BlockLayout &layout, int64_t half,
@@ -78,6 +86,8 @@ std::vector<int32_t> quench::stagedOrder(const Format &format, int64_t cols) {
 
 /// Codewords of `cols` columns that begin a group.
 static int64_t codesOf(const Format &format, int64_t cols) {
+  if (format.hasTiles())
+    return llvm::alignTo(cols, uint64_t(format.tileColumns()));
   int64_t stride = format.layout().codeStride;
   int64_t span = stride * format.codeLength();
   return (cols + span - 1) / span * stride;
@@ -93,6 +103,10 @@ int64_t quench::codesPerRow(const Format &format, int64_t cols) {
     return 0;
   int64_t group = groupOf(format, cols), rest = cols % group;
   return cols / group * codesOf(format, group) + codesOf(format, rest);
+}
+
+int64_t quench::codedRows(const Format &format, int64_t rows) {
+  return llvm::alignTo(rows, uint64_t(format.tileRows()));
 }
 
 /// Column, from the group's start, of value `i` of codeword `code`.
@@ -118,12 +132,96 @@ std::vector<int32_t> quench::codeColumns(const Format &format, int64_t cols) {
   return columns;
 }
 
-EncodedRows quench::encodeNearest(const Format &format, const float *values,
-                                  int64_t rows, int64_t cols,
-                                  const FitOptions &options) {
-  EncodedRows encoded;
-  encoded.rows = rows;
-  encoded.cols = cols;
+//===----------------------------------------------------------------------===//
+// Formats with tiles
+//===----------------------------------------------------------------------===//
+
+namespace {
+/// Walks the tiles of some rows. Values outside of the weight are 0 and do not
+/// count.
+class Tiles {
+public:
+  Tiles(const Format &format, int64_t rows, int64_t cols)
+      : format(format), rows(rows), cols(cols), tileRows(format.tileRows()),
+        tileColumns(format.tileColumns()), perRow(codesPerRow(format, cols)),
+        values(tileRows * tileColumns), codes(values.size()) {}
+
+  /// `params`: one for each coded row, or null.
+  void encode(const float *from, const GroupParams *params, uint32_t *to) {
+    std::vector<float> weights(tileRows);
+    forEach([&](int64_t row, int64_t column, int64_t height, int64_t width) {
+      std::fill(values.begin(), values.end(), 0.0f);
+      for (int64_t r = 0; r < tileRows; ++r)
+        weights[r] = r < height ? 1.0f : 0.0f;
+      for (int64_t r = 0; r < height; ++r)
+        std::copy_n(from + (row + r) * cols + column, width,
+                    values.begin() + r * tileColumns);
+      format.nearestTile(values.data(), params ? params + row : nullptr,
+                         height == tileRows ? nullptr : weights.data(),
+                         codes.data());
+      for (int64_t r = 0; r < tileRows; ++r)
+        std::copy_n(codes.begin() + r * tileColumns, tileColumns,
+                    to + (row + r) * perRow + column);
+    });
+  }
+
+  void decode(const uint32_t *from, const GroupParams *params, float *to) {
+    forEach([&](int64_t row, int64_t column, int64_t height, int64_t width) {
+      for (int64_t r = 0; r < tileRows; ++r)
+        std::copy_n(from + (row + r) * perRow + column, tileColumns,
+                    codes.begin() + r * tileColumns);
+      format.decodeTile(codes.data(), params ? params + row : nullptr,
+                        values.data());
+      for (int64_t r = 0; r < height; ++r)
+        std::copy_n(values.begin() + r * tileColumns, width,
+                    to + (row + r) * cols + column);
+    });
+  }
+
+private:
+  template <typename Fn> void forEach(Fn fn) {
+    for (int64_t row = 0; row < rows; row += tileRows)
+      for (int64_t column = 0; column < cols; column += tileColumns)
+        fn(row, column, std::min(tileRows, rows - row),
+           std::min(tileColumns, cols - column));
+  }
+
+  const Format &format;
+  int64_t rows, cols, tileRows, tileColumns, perRow;
+  std::vector<float> values;
+  std::vector<uint32_t> codes;
+};
+} // namespace
+
+static void encodeTiles(const Format &format, const float *values,
+                        const FitOptions &options, EncodedRows &encoded) {
+  int64_t rows = encoded.rows, cols = encoded.cols;
+  int64_t coded = codedRows(format, rows);
+  encoded.codes.resize(coded * codesPerRow(format, cols));
+  if (format.hasScale()) {
+    encoded.params.resize(coded);
+    for (int64_t row = 0; row < rows; ++row)
+      encoded.params[row] = format.fit(values + row * cols, cols, options);
+  }
+  Tiles(format, rows, cols)
+      .encode(values, encoded.params.empty() ? nullptr : encoded.params.data(),
+              encoded.codes.data());
+}
+
+//===----------------------------------------------------------------------===//
+// Encode and decode
+//===----------------------------------------------------------------------===//
+
+static std::vector<float> divided(const float *values, int64_t n, float by) {
+  std::vector<float> result(values, values + n);
+  for (float &value : result)
+    value /= by;
+  return result;
+}
+
+static void encodeWords(const Format &format, const float *values,
+                        const FitOptions &options, EncodedRows &encoded) {
+  int64_t rows = encoded.rows, cols = encoded.cols;
   int64_t perRow = codesPerRow(format, cols), length = format.codeLength();
   int64_t groups = format.groupsPerRow(cols), group = groupOf(format, cols);
   encoded.codes.resize(rows * perRow);
@@ -154,10 +252,45 @@ EncodedRows quench::encodeNearest(const Format &format, const float *values,
       words += count * length;
     }
   }
+}
+
+EncodedRows quench::fitShared(const Format &format, const float *values,
+                              int64_t rows, int64_t cols,
+                              const FitOptions &options) {
+  EncodedRows shared;
+  if (format.hasTensorScale())
+    shared.tensorScale = format.fitTensor(values, rows * cols, options);
+  if (format.tableBytes() != 0)
+    shared.table =
+        format.fitTable(divided(values, rows * cols, shared.tensorScale).data(),
+                        rows, cols, options);
+  return shared;
+}
+
+EncodedRows quench::encodeNearest(const Format &format, const float *values,
+                                  int64_t rows, int64_t cols,
+                                  const FitOptions &options,
+                                  const EncodedRows *shared) {
+  EncodedRows encoded =
+      shared ? EncodedRows{0, 0, shared->tensorScale, shared->table, {}, {}}
+             : fitShared(format, values, rows, cols, options);
+  encoded.rows = rows;
+  encoded.cols = cols;
+  std::vector<float> scaled;
+  if (encoded.tensorScale != 1.0f) {
+    scaled = divided(values, rows * cols, encoded.tensorScale);
+    values = scaled.data();
+  }
+  std::unique_ptr<Format> bound = format.bind(encoded.table);
+  const Format &used = bound ? *bound : format;
+  if (used.hasTiles())
+    encodeTiles(used, values, options, encoded);
+  else
+    encodeWords(used, values, options, encoded);
   return encoded;
 }
 
-void quench::decodeRows(const Format &format, const EncodedRows &encoded,
+static void decodeWords(const Format &format, const EncodedRows &encoded,
                         float *values) {
   int64_t cols = encoded.cols, length = format.codeLength();
   int64_t group = groupOf(format, cols), groups = format.groupsPerRow(cols);
@@ -176,6 +309,22 @@ void quench::decodeRows(const Format &format, const EncodedRows &encoded,
       }
     }
   }
+}
+
+void quench::decodeRows(const Format &format, const EncodedRows &encoded,
+                        float *values) {
+  std::unique_ptr<Format> bound = format.bind(encoded.table);
+  const Format &used = bound ? *bound : format;
+  if (used.hasTiles())
+    Tiles(used, encoded.rows, encoded.cols)
+        .decode(encoded.codes.data(),
+                encoded.params.empty() ? nullptr : encoded.params.data(),
+                values);
+  else
+    decodeWords(used, encoded, values);
+  if (format.hasTensorScale())
+    for (int64_t i = 0, n = encoded.rows * encoded.cols; i < n; ++i)
+      values[i] *= encoded.tensorScale;
 }
 
 //===----------------------------------------------------------------------===//
@@ -277,7 +426,8 @@ void quench::packPass(const Format &format, const EncodedRows &encoded,
   std::vector<uint8_t> block(layout.bytes);
   for (int64_t half = 0; half < kPassBlocks; ++half) {
     int64_t firstRow = half * kBlockRows;
-    int64_t rows = std::min(kBlockRows, encoded.rows - firstRow);
+    int64_t rows =
+        std::min(kBlockRows, codedRows(format, encoded.rows) - firstRow);
     if (rows <= 0)
       break;
     for (int64_t begin = 0, end; begin < perRow; begin = end) {
@@ -332,17 +482,58 @@ void quench::packPass(const Format &format, const EncodedRows &encoded,
   }
 }
 
-void quench::unpackRow(const Format &format, const uint8_t *stream,
-                       int64_t rows, int64_t cols, int64_t row, float *values) {
-  const BlockLayout &layout = format.layout();
-  StreamShape shape(format, rows, cols);
-  const uint8_t *pass = stream + row / kPassRows * shape.passBytes;
-  int64_t half = row % kPassRows / kBlockRows, lane = row % kBlockRows;
-  std::vector<Word> words = rowWords(format, cols);
+EncodedRows quench::sliceRows(const Format &format, const EncodedRows &encoded,
+                              int64_t first, int64_t count) {
+  EncodedRows slice;
+  slice.rows = count;
+  slice.cols = encoded.cols;
+  slice.tensorScale = encoded.tensorScale;
+  slice.table = encoded.table;
+  int64_t perRow = codesPerRow(format, encoded.cols);
+  int64_t groups = format.groupsPerRow(encoded.cols);
+  int64_t last = first + codedRows(format, count);
+  slice.codes.assign(encoded.codes.begin() + first * perRow,
+                     encoded.codes.begin() + last * perRow);
+  slice.params.assign(encoded.params.begin() + first * groups,
+                      encoded.params.begin() + last * groups);
+  return slice;
+}
 
-  EncodedRows encoded;
-  encoded.rows = 1;
-  encoded.cols = cols;
+std::vector<uint8_t> quench::packWeight(const Format &format,
+                                        const EncodedRows &encoded) {
+  StreamShape shape(format, encoded.rows, encoded.cols);
+  std::vector<uint8_t> stream(shape.bytes, 0);
+  packHeader(format, encoded, stream.data());
+  for (int64_t pass = 0; pass < shape.passes; ++pass) {
+    int64_t first = pass * kPassRows;
+    packPass(format,
+             sliceRows(format, encoded, first,
+                       std::min(kPassRows, encoded.rows - first)),
+             stream.data() + shape.headerBytes + pass * shape.passBytes);
+  }
+  return stream;
+}
+
+void quench::packHeader(const Format &format, const EncodedRows &encoded,
+                        uint8_t *header) {
+  StreamShape shape(format, 0, encoded.cols);
+  std::memset(header, 0, shape.headerBytes);
+  if (format.hasTensorScale())
+    llvm::support::endian::write32le(
+        header, llvm::bit_cast<uint32_t>(encoded.tensorScale));
+  std::copy_n(encoded.table.begin(),
+              std::min<int64_t>(encoded.table.size(), format.tableBytes()),
+              header + shape.tableOffset);
+}
+
+/// Codes and params of row `row` of the stream, appended to `encoded`.
+static void readRow(const Format &format, const StreamShape &shape,
+                    llvm::ArrayRef<Word> words, const uint8_t *stream,
+                    int64_t row, EncodedRows &encoded) {
+  const BlockLayout &layout = format.layout();
+  const uint8_t *pass =
+      stream + shape.headerBytes + row / kPassRows * shape.passBytes;
+  int64_t half = row % kPassRows / kBlockRows, lane = row % kBlockRows;
   for (const Word &word : words) {
     const uint8_t *block = pass + word.block * kPassBlocks * layout.bytes;
     uint32_t code = 0;
@@ -360,7 +551,8 @@ void quench::unpackRow(const Format &format, const uint8_t *stream,
     }
     encoded.codes.push_back(code);
   }
-  for (int64_t g = 0, groups = format.groupsPerRow(cols); g < groups; ++g) {
+  for (int64_t g = 0, groups = format.groupsPerRow(encoded.cols); g < groups;
+       ++g) {
     const uint8_t *scale =
         shape.rowScaleOffset >= 0
             ? pass + shape.rowScaleOffset + 2 * (row % kPassRows)
@@ -375,5 +567,43 @@ void quench::unpackRow(const Format &format, const uint8_t *stream,
           pass[paramPlace(layout, half, g, layout.zeroOffsets) + lane];
     encoded.params.push_back(params);
   }
-  decodeRows(format, encoded, values);
+}
+
+/// The header of a stream.
+static void readHeader(const Format &format, const StreamShape &shape,
+                       const uint8_t *stream, EncodedRows &encoded) {
+  if (format.hasTensorScale())
+    encoded.tensorScale =
+        llvm::bit_cast<float>(llvm::support::endian::read32le(stream));
+  encoded.table.assign(stream + shape.tableOffset,
+                       stream + shape.tableOffset + format.tableBytes());
+}
+
+EncodedRows quench::unpackWeight(const Format &format, const uint8_t *stream,
+                                 int64_t rows, int64_t cols) {
+  StreamShape shape(format, rows, cols);
+  std::vector<Word> words = rowWords(format, cols);
+  EncodedRows encoded;
+  encoded.rows = rows;
+  encoded.cols = cols;
+  readHeader(format, shape, stream, encoded);
+  for (int64_t row = 0, end = codedRows(format, rows); row < end; ++row)
+    readRow(format, shape, words, stream, row, encoded);
+  return encoded;
+}
+
+void quench::unpackRow(const Format &format, const uint8_t *stream,
+                       int64_t rows, int64_t cols, int64_t row, float *values) {
+  StreamShape shape(format, rows, cols);
+  std::vector<Word> words = rowWords(format, cols);
+  EncodedRows encoded;
+  encoded.cols = cols;
+  encoded.rows = format.tileRows();
+  readHeader(format, shape, stream, encoded);
+  int64_t first = row / encoded.rows * encoded.rows;
+  for (int64_t r = 0; r < encoded.rows; ++r)
+    readRow(format, shape, words, stream, first + r, encoded);
+  std::vector<float> decoded(encoded.rows * cols);
+  decodeRows(format, encoded, decoded.data());
+  std::copy_n(decoded.begin() + (row - first) * cols, cols, values);
 }

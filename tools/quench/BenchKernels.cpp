@@ -85,28 +85,32 @@ struct BenchWeight {
     std::mt19937 random(5);
     std::normal_distribution<float> normal;
     int64_t distinct = std::min(kDistinctPasses, shape.passes);
-    std::vector<float> real(kPassRows * k), decoded(kPassRows * k);
-    for (int64_t pass = 0; pass < distinct; ++pass) {
-      for (float &v : real)
-        v = 0.02f * normal(random);
-      EncodedRows encoded =
-          encodeNearest(format, real.data(), kPassRows, k, FitOptions());
-      packPass(format, encoded, &stream[pass * shape.passBytes]);
-      decodeRows(format, encoded, decoded.data());
-      values.insert(values.end(), decoded.begin(), decoded.end());
-      if (!format.isInteger())
-        continue;
+    int64_t rows = distinct * kPassRows;
+    values.resize(rows * k);
+    for (float &v : values)
+      v = 0.02f * normal(random);
+    EncodedRows encoded =
+        encodeNearest(format, values.data(), rows, k, FitOptions());
+    decodeRows(format, encoded, values.data());
+    packHeader(format, encoded, stream.data());
+    uint8_t *passes = stream.data() + shape.headerBytes;
+    for (int64_t pass = 0; pass < distinct; ++pass)
+      packPass(format, sliceRows(format, encoded, pass * kPassRows, kPassRows),
+               passes + pass * shape.passBytes);
+    for (int64_t pass = distinct; pass < shape.passes; ++pass)
+      std::memcpy(passes + pass * shape.passBytes,
+                  passes + pass % distinct * shape.passBytes, shape.passBytes);
+    if (format.isInteger()) {
       for (GroupParams &params : encoded.params) {
-        scales.push_back(halfToFloat(params.scale));
+        scales.push_back(halfToFloat(params.scale) * encoded.tensorScale);
         params.scale = 0x3c00; // 1.0
       }
-      decodeRows(format, encoded, decoded.data());
-      for (float v : decoded)
+      encoded.tensorScale = 1;
+      std::vector<float> units(values.size());
+      decodeRows(format, encoded, units.data());
+      for (float v : units)
         lanes.push_back(std::lround(v / format.unit()));
     }
-    for (int64_t pass = distinct; pass < shape.passes; ++pass)
-      std::memcpy(&stream[pass * shape.passBytes],
-                  &stream[pass % distinct * shape.passBytes], shape.passBytes);
     distinctRows = distinct * kPassRows;
   }
 

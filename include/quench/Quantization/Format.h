@@ -131,9 +131,26 @@ public:
   virtual int64_t codeLength() const { return 1; }
   /// Bits of one codeword (at most 32).
   virtual unsigned codeBits() const = 0;
-  /// Stored bits of a rows x cols weight: codes, scales, zero points, without
-  /// padding.
+  /// Stored bits of a rows x cols weight: codes, scales, zero points, tables,
+  /// without padding.
   virtual int64_t bits(int64_t rows, int64_t cols) const;
+
+  /// Rows and columns whose codes depend on each other and are chosen and
+  /// decoded together (16 x 16 for a trellis, whose codeLength() is 1). Such
+  /// formats have group() == 0; a weight is padded to whole tiles.
+  virtual int64_t tileRows() const { return 1; }
+  virtual int64_t tileColumns() const { return codeLength(); }
+  bool hasTiles() const { return tileRows() != 1; }
+
+  /// What is stored once for a weight, in front of its stream: one f32 scale
+  /// that multiplies all values (formats see weights divided by it), and a
+  /// table of so many bytes (a codebook).
+  virtual bool hasTensorScale() const { return false; }
+  virtual int64_t tableBytes() const { return 0; }
+  /// The format with the table of a weight; all host functions of a format
+  /// with tableBytes() != 0 need one. The default, for formats without tables,
+  /// is null.
+  virtual std::unique_ptr<Format> bind(llvm::ArrayRef<uint8_t> table) const;
   /// Number of scales in a row of `cols` columns (a ragged last group counts).
   int64_t groupsPerRow(int64_t cols) const;
 
@@ -150,6 +167,26 @@ public:
   /// The codeLength() values of a code.
   virtual void decode(uint32_t code, GroupParams params,
                       float *values) const = 0;
+  /// The storable scale nearest to a real one, of the same sign; what a group
+  /// that has codes already may be given instead of the scale that was fitted.
+  /// The default rounds to f16.
+  virtual uint16_t roundScale(float scale) const;
+  /// The scale of the whole weight (hasTensorScale()) of n values.
+  virtual float fitTensor(const float *values, int64_t n,
+                          const FitOptions &options) const;
+  /// The table (tableBytes() bytes) for a rows x cols weight, already divided
+  /// by its tensor scale.
+  virtual std::vector<uint8_t> fitTable(const float *values, int64_t rows,
+                                        int64_t cols,
+                                        const FitOptions &options) const;
+  /// The codes, [tileRows()][tileColumns()], nearest to the values of a tile;
+  /// the error of row r counts `weights[r]` times (null: equally). Params are
+  /// those of the rows. Formats with tiles implement these two instead of
+  /// nearest() and decode().
+  virtual void nearestTile(const float *values, const GroupParams *params,
+                           const float *weights, uint32_t *codes) const;
+  virtual void decodeTile(const uint32_t *codes, const GroupParams *params,
+                          float *values) const;
   /// nearest() of `count` codewords that lie one after the other. The default
   /// calls nearest(); formats with a faster way override it.
   virtual void nearestAll(const float *values, int64_t count,
@@ -230,6 +267,8 @@ public:
                      llvm::ArrayRef<llvm::StringRef> choices);
   /// The value of `key` in min..max, or `absent`.
   int64_t option(llvm::StringRef key, int64_t min, int64_t max, int64_t absent);
+  /// The same for a number that need not be whole.
+  double real(llvm::StringRef key, double min, double max, double absent);
   /// Whether the flag `key` is given.
   bool flag(llvm::StringRef key);
   /// Reports `message` (about the whole format) unless there is an error.

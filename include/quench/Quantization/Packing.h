@@ -8,7 +8,10 @@
 // The one pack routine, and everything that must agree with it. The packed form
 // of a weight is one byte stream:
 //
-//   pass 0: [block 0][block 1]...[block B-1][row scales]   pass 1: ...
+//   [header] pass 0: [block 0][block 1]...[block B-1][row scales] pass 1: ...
+//
+// The header of formats with a tensor scale or a table holds the scale (f32,
+// in 64 bytes), then the table (padded to 64 bytes).
 //
 // A pass holds kPassBlocks row blocks, interleaved part by part
 // (BlockLayout::parts). Row scales (formats with group() == 0 and hasScale())
@@ -37,6 +40,8 @@ struct StreamShape {
   int64_t passBytes;      // of one pass, row scales included
   int64_t rowScaleOffset; // in a pass; -1 without row scales
   int64_t rowZeroOffset;  // in a pass; -1 without row zero points
+  int64_t tableOffset;    // of the table in the stream
+  int64_t headerBytes;    // where pass 0 begins
   int64_t bytes;          // of the whole stream, kStreamPadding included
 };
 
@@ -52,22 +57,34 @@ std::vector<int32_t> stagedOrder(const Format &format, int64_t cols);
 /// groupsPerRow(cols) params (1 for row scales, 0 without scales) and
 /// codesPerRow codes, group after group; a codeword never crosses a group's
 /// end. codeColumns says which columns a codeword holds.
+///
+/// Formats with tiles: codes and params are those of whole tiles; `rows` and
+/// `cols` do not count the padding.
 struct EncodedRows {
   int64_t rows = 0, cols = 0;
+  float tensorScale = 1;           // of formats that have one
+  std::vector<uint8_t> table;      // of formats that have one
   std::vector<uint32_t> codes;     // [rows][codesPerRow(format, cols)]
   std::vector<GroupParams> params; // [rows][groupsPerRow]
 };
 int64_t codesPerRow(const Format &format, int64_t cols);
+/// `rows`, or with those of the last tile.
+int64_t codedRows(const Format &format, int64_t rows);
 
 /// [codesPerRow][codeLength]: the column of each value of each codeword, or -1
 /// past the end of a group or of the row (those values are encoded as 0).
 std::vector<int32_t> codeColumns(const Format &format, int64_t cols);
 
+/// Tensor scale and table for a whole weight; no codes yet.
+EncodedRows fitShared(const Format &format, const float *values, int64_t rows,
+                      int64_t cols, const FitOptions &options);
+
 /// Round to nearest: fits each group, then takes the nearest code of each
-/// codeword.
+/// codeword. Tensor scale and table belong to the whole weight: where the rows
+/// are only a part of it, those of `shared` are used; null: they are fitted.
 EncodedRows encodeNearest(const Format &format, const float *values,
-                          int64_t rows, int64_t cols,
-                          const FitOptions &options);
+                          int64_t rows, int64_t cols, const FitOptions &options,
+                          const EncodedRows *shared = nullptr);
 /// Back to numbers, [rows][cols].
 void decodeRows(const Format &format, const EncodedRows &encoded,
                 float *values);
@@ -76,6 +93,20 @@ void decodeRows(const Format &format, const EncodedRows &encoded,
 /// one pass of StreamShape::passBytes bytes. Missing rows are packed as zeros.
 void packPass(const Format &format, const EncodedRows &encoded, uint8_t *pass);
 
+/// Rows [first, first + count) of an encoding; `first` begins a tile.
+EncodedRows sliceRows(const Format &format, const EncodedRows &encoded,
+                      int64_t first, int64_t count);
+/// The whole stream of a whole weight: StreamShape::bytes bytes.
+std::vector<uint8_t> packWeight(const Format &format,
+                                const EncodedRows &encoded);
+
+/// Writes the header: StreamShape::headerBytes bytes.
+void packHeader(const Format &format, const EncodedRows &encoded,
+                uint8_t *header);
+
+/// Reads a whole weight back: what packWeight got.
+EncodedRows unpackWeight(const Format &format, const uint8_t *stream,
+                         int64_t rows, int64_t cols);
 /// Reads one row back from the stream: [cols] numbers, equal to decodeRows bit
 /// for bit.
 void unpackRow(const Format &format, const uint8_t *stream, int64_t rows,

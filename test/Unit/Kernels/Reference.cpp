@@ -23,29 +23,24 @@ Weight::Weight(const Format &format, int64_t n, int64_t k, uint32_t seed)
     : format(format), n(n), k(k), values(n * k) {
   std::mt19937 random(seed);
   std::normal_distribution<float> normal;
-  StreamShape shape(format, n, k);
-  stream.resize(shape.bytes);
   groups = format.hasScale() ? format.groupsPerRow(k) : 1;
-  for (int64_t pass = 0; pass < shape.passes; ++pass) {
-    int64_t first = pass * kPassRows, rows = std::min(kPassRows, n - first);
-    std::vector<float> real(rows * k);
-    for (float &v : real)
-      v = 0.02f * normal(random);
-    EncodedRows encoded =
-        encodeNearest(format, real.data(), rows, k, FitOptions());
-    packPass(format, encoded, stream.data() + pass * shape.passBytes);
-    decodeRows(format, encoded, &values[first * k]);
-    if (!format.isInteger())
-      continue;
-    EncodedRows units = encoded;
-    for (GroupParams &params : units.params) {
-      scales.push_back(halfToFloat(params.scale));
-      params.scale = 0x3c00; // 1
-    }
-    decodeRows(format, units, real.data());
-    for (float v : real)
-      lanes.push_back(std::lround(v / format.unit()));
+  std::vector<float> real(n * k);
+  for (float &v : real)
+    v = 0.02f * normal(random);
+  EncodedRows encoded = encodeNearest(format, real.data(), n, k, FitOptions());
+  stream = packWeight(format, encoded);
+  decodeRows(format, encoded, values.data());
+  if (!format.isInteger())
+    return;
+  EncodedRows units = encoded;
+  units.tensorScale = 1;
+  for (GroupParams &params : units.params) {
+    scales.push_back(halfToFloat(params.scale) * encoded.tensorScale);
+    params.scale = 0x3c00; // 1
   }
+  decodeRows(format, units, real.data());
+  for (float v : real)
+    lanes.push_back(std::lround(v / format.unit()));
 }
 
 std::vector<float> test::randomRows(int64_t m, int64_t k, uint32_t seed) {

@@ -266,10 +266,15 @@ FailureOr<Packed> Materializer::pack(Operation *user, Value weight,
       break;
     inner = map.getInput();
   }
-  bool isWhole = !inner.getDefiningOp<WeightOp>();
+  bool isShared = format->hasTensorScale() || format->tableBytes() != 0;
+  bool isWhole = isShared || !inner.getDefiningOp<WeightOp>();
   if (isWhole)
     if (Error error = evaluator.rows(source, 0, rows, whole))
       return user->emitError() << toString(std::move(error));
+  EncodedRows shared;
+  if (isShared)
+    shared = fitShared(*format, whole.data(), rows, cols, fit);
+  packHeader(*format, shared, stream.data());
   int64_t band = std::max<int64_t>(8 * options.threads, 8);
   double errorSum = 0, weightSum = 0;
   std::vector<std::array<double, 2>> sums(shape.passes);
@@ -291,9 +296,11 @@ FailureOr<Packed> Materializer::pack(Operation *user, Value weight,
         for (int64_t i = 0; i != n * cols; ++i)
           if (!std::isfinite(w[i]))
             finite = false;
-        EncodedRows encoded = stored ? stored->rows(r0, n, cols)
-                                     : encodeNearest(*format, w, n, cols, fit);
-        packPass(*format, encoded, stream.data() + pass * shape.passBytes);
+        EncodedRows encoded =
+            stored ? stored->rows(r0, n, cols)
+                   : encodeNearest(*format, w, n, cols, fit, &shared);
+        packPass(*format, encoded,
+                 stream.data() + shape.headerBytes + pass * shape.passBytes);
         decoded.resize(n * cols);
         decodeRows(*format, encoded, decoded.data());
         double error = 0, norm = 0;
