@@ -5,6 +5,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "quench/Interpreter/Attention.h"
 #include "Engine.h"
 #include <cblas.h>
 #include <cmath>
@@ -17,29 +18,8 @@ using llvm::createStringError;
 using llvm::Error;
 using llvm::Expected;
 
-namespace {
-/// Keys or values of all heads: [batch, total, heads * size] or [batch, heads,
-/// total, size].
-struct HeadRows {
-  const float *data = nullptr;
-  int64_t batch = 0, total = 0, size = 0;
-  int64_t batchStride = 0, headStride = 0, rowStride = 0;
-};
-
-/// Which keys a query sees, and what is added to its scores.
-struct Mask {
-  const HostTensor *keep = nullptr;
-  const float *bias = nullptr;
-  int64_t biasStrides[4] = {0, 0, 0, 0};
-  bool causal = false;
-  int64_t window = 0; // 0: none
-  float cap = 0;      // 0: none
-};
-} // namespace
-
 static Expected<HeadRows> headRows(const HostTensor &tensor, int64_t heads) {
   HeadRows rows;
-  rows.data = tensor.data<float>();
   bool split = tensor.getRank() == 4;
   if ((!split && tensor.getRank() != 3) || heads <= 0 ||
       (split ? tensor.dim(1) != heads : tensor.dim(2) % heads != 0))
@@ -54,27 +34,98 @@ static Expected<HeadRows> headRows(const HostTensor &tensor, int64_t heads) {
   return rows;
 }
 
+/// Strides of a bias that is broadcast to [batch, heads, sequence, total].
+Error AttentionProblem::fitBias(const HostTensor &tensor) {
+  int64_t sizes[4] = {batch, heads, sequence, total};
+  int64_t rank = tensor.getRank(), stride = 1;
+  bool fits = rank <= 4;
+  for (int64_t d = 0; fits && d < rank; ++d) {
+    int64_t size = tensor.dim(rank - 1 - d);
+    fits = size == 1 || size == sizes[3 - d];
+    biasStrides[3 - d] = size == 1 ? 0 : stride;
+    stride *= size;
+  }
+  if (fits)
+    return Error::success();
+  return createStringError("a bias " + tensor.describe() +
+                           " cannot be broadcast to [" + Twine(sizes[0]) + "," +
+                           Twine(sizes[1]) + "," + Twine(sizes[2]) + "," +
+                           Twine(sizes[3]) + "]");
+}
+
+Expected<AttentionProblem>
+AttentionProblem::create(qn::AttentionOp op, ArrayRef<HostTensor> operands) {
+  AttentionProblem problem;
+  problem.heads = op.getHeads();
+  problem.kvHeads = op.getKvHeads();
+  problem.scale = op.getScale().convertToFloat();
+  QUENCH_TRY(query, toF32(operands[0]));
+  QUENCH_TRY(key, toF32(operands[1]));
+  QUENCH_TRY(value, toF32(operands[2]));
+  QUENCH_TRY(k, headRows(key, problem.kvHeads));
+  QUENCH_TRY(v, headRows(value, problem.kvHeads));
+  if (query.getRank() != 3 || problem.heads <= 0 ||
+      problem.heads % problem.kvHeads != 0 ||
+      query.dim(2) != problem.heads * k.size || query.dim(0) != k.batch ||
+      k.batch != v.batch || k.total != v.total)
+    return createStringError("query " + query.describe() + ", key " +
+                             key.describe() + " and value " + value.describe() +
+                             " of " + Twine(problem.heads) + " heads and " +
+                             Twine(problem.kvHeads) +
+                             " heads of keys do not fit together");
+  problem.k = k;
+  problem.v = v;
+  problem.batch = k.batch;
+  problem.sequence = query.dim(1);
+  problem.total = k.total;
+  problem.causal = op.getCausal();
+  problem.window = op.getWindow().value_or(0);
+  if (op.getSoftCap())
+    problem.cap = op.getSoftCap()->convertToFloat();
+  unsigned next = 3;
+  if (op.getKeep()) {
+    problem.keep = operands[next++];
+    if (problem.keep.getNumElements() != k.batch * k.total)
+      return createStringError("keep " + problem.keep.describe() + " for " +
+                               Twine(k.batch) + " x " + Twine(k.total) +
+                               " keys");
+  }
+  if (op.getBias()) {
+    QUENCH_TRY(numbers, toF32(operands[next++]));
+    QUENCH_CHECK(problem.fitBias(numbers));
+    problem.bias = std::move(numbers);
+  }
+  if (op.getLength() && operands[next].intAt(0) != k.total)
+    return createStringError("a length that is not the number of keys");
+  problem.query = std::move(query);
+  problem.key = std::move(key);
+  problem.value = std::move(value);
+  return problem;
+}
+
 /// Scores [sequence, total] to weights, in place.
-static void softmaxRows(float *scores, int64_t sequence, int64_t total,
-                        int64_t b, int64_t h, const Mask &mask) {
+void AttentionProblem::softmax(int64_t b, int64_t h, float *scores,
+                               float *slopes) const {
   for (int64_t i = 0; i < sequence; ++i, scores += total) {
     int64_t at = i + total - sequence;
-    int64_t first =
-        mask.window > 0 ? std::max<int64_t>(0, at - mask.window + 1) : 0;
-    int64_t end = mask.causal ? std::min(total, at + 1) : total;
-    const float *bias = mask.bias ? mask.bias + b * mask.biasStrides[0] +
-                                        h * mask.biasStrides[1] +
-                                        i * mask.biasStrides[2]
-                                  : nullptr;
+    int64_t first = window > 0 ? std::max<int64_t>(0, at - window + 1) : 0;
+    int64_t end = causal ? std::min(total, at + 1) : total;
+    const float *added = bias ? bias.data<float>() + b * biasStrides[0] +
+                                    h * biasStrides[1] + i * biasStrides[2]
+                              : nullptr;
     constexpr float hidden = -std::numeric_limits<float>::infinity();
     float greatest = hidden;
     for (int64_t j = first; j < end; ++j) {
       float score = scores[j];
-      if (mask.cap > 0)
-        score = mask.cap * std::tanh(score / mask.cap);
-      if (bias)
-        score += bias[j * mask.biasStrides[3]];
-      if (mask.keep && mask.keep->at(b * total + j) == 0)
+      if (cap > 0) {
+        float turned = std::tanh(score / cap);
+        score = cap * turned;
+        if (slopes)
+          slopes[i * total + j] = 1 - turned * turned;
+      }
+      if (added)
+        score += added[j * biasStrides[3]];
+      if (keep && keep.at(b * total + j) == 0)
         score = hidden;
       scores[j] = score;
       greatest = std::max(greatest, score);
@@ -98,84 +149,37 @@ static void softmaxRows(float *scores, int64_t sequence, int64_t total,
   }
 }
 
-/// Strides of a bias that is broadcast to [batch, heads, sequence, total].
-static Error biasStrides(const HostTensor &bias, ArrayRef<int64_t> sizes,
-                         Mask &mask) {
-  int64_t rank = bias.getRank(), stride = 1;
-  bool fits = rank <= 4;
-  for (int64_t d = 0; fits && d < rank; ++d) {
-    int64_t size = bias.dim(rank - 1 - d);
-    fits = size == 1 || size == sizes[3 - d];
-    mask.biasStrides[3 - d] = size == 1 ? 0 : stride;
-    stride *= size;
-  }
-  if (fits)
-    return Error::success();
-  return createStringError("a bias " + bias.describe() +
-                           " cannot be broadcast to [" + Twine(sizes[0]) + "," +
-                           Twine(sizes[1]) + "," + Twine(sizes[2]) + "," +
-                           Twine(sizes[3]) + "]");
+void AttentionProblem::weights(int64_t b, int64_t h, float *weights,
+                               float *slopes) const {
+  if (slopes)
+    std::fill(slopes, slopes + sequence * total, 1.0f);
+  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, sequence, total, k.size,
+              scale, query.data<float>() + queryAt(b, h), queryWidth(),
+              key.data<float>() + k.at(b, kvHead(h)), k.rowStride, 0.0f,
+              weights, total);
+  softmax(b, h, weights, slopes);
 }
 
 Error quench::runAttention(Step &step) {
   auto op = cast<qn::AttentionOp>(step.op);
-  int64_t heads = op.getHeads(), kvHeads = op.getKvHeads();
-  QUENCH_TRY(query, toF32(step.operands[0]));
-  QUENCH_TRY(key, toF32(step.operands[1]));
-  QUENCH_TRY(value, toF32(step.operands[2]));
-  QUENCH_TRY(k, headRows(key, kvHeads));
-  QUENCH_TRY(v, headRows(value, kvHeads));
-  if (query.getRank() != 3 || heads <= 0 || heads % kvHeads != 0 ||
-      query.dim(2) != heads * k.size || query.dim(0) != k.batch ||
-      k.batch != v.batch || k.total != v.total)
-    return createStringError(
-        "query " + query.describe() + ", key " + key.describe() +
-        " and value " + value.describe() + " of " + Twine(heads) +
-        " heads and " + Twine(kvHeads) + " heads of keys do not fit together");
-  int64_t batch = k.batch, sequence = query.dim(1), total = k.total;
-
-  Mask mask;
-  mask.causal = op.getCausal();
-  mask.window = op.getWindow().value_or(0);
-  if (op.getSoftCap())
-    mask.cap = op.getSoftCap()->convertToFloat();
-  unsigned next = 3;
-  if (op.getKeep()) {
-    mask.keep = &step.operands[next++];
-    if (mask.keep->getNumElements() != batch * total)
-      return createStringError("keep " + mask.keep->describe() + " for " +
-                               Twine(batch) + " x " + Twine(total) + " keys");
-  }
-  HostTensor bias;
-  if (op.getBias()) {
-    QUENCH_TRY(numbers, toF32(step.operands[next++]));
-    bias = std::move(numbers);
-    QUENCH_CHECK(biasStrides(bias, {batch, heads, sequence, total}, mask));
-    mask.bias = bias.data<float>();
-  }
-  if (op.getLength() && step.operands[next].intAt(0) != total)
-    return createStringError("a length that is not the number of keys");
-
+  QUENCH_TRY(problem, AttentionProblem::create(op, step.operands));
+  int64_t sequence = problem.sequence, total = problem.total;
+  const HeadRows &v = problem.v;
   QUENCH_TRY(scores, HostTensor::allocate(ElementKind::F32, {sequence, total}));
-  QUENCH_TRY(result, HostTensor::allocate(ElementKind::F32,
-                                          {batch, sequence, heads * v.size}));
+  QUENCH_TRY(result,
+             HostTensor::allocate(ElementKind::F32, {problem.batch, sequence,
+                                                     problem.resultWidth()}));
   float *s = scores.mutableData<float>();
   float *to = result.mutableData<float>();
   std::memset(to, 0, result.getNumBytes());
-  int64_t width = heads * k.size, outWidth = heads * v.size;
-  for (int64_t b = 0; b < batch && sequence > 0 && total > 0; ++b)
-    for (int64_t h = 0; h < heads; ++h) {
-      int64_t kv = h / (heads / kvHeads);
-      cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, sequence, total,
-                  k.size, op.getScale().convertToFloat(),
-                  query.data<float>() + b * sequence * width + h * k.size,
-                  width, k.data + b * k.batchStride + kv * k.headStride,
-                  k.rowStride, 0.0f, s, total);
-      softmaxRows(s, sequence, total, b, h, mask);
+  for (int64_t b = 0; b < problem.batch && sequence > 0 && total > 0; ++b)
+    for (int64_t h = 0; h < problem.heads; ++h) {
+      problem.weights(b, h, s);
       cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, sequence, v.size,
                   total, 1.0f, s, total,
-                  v.data + b * v.batchStride + kv * v.headStride, v.rowStride,
-                  0.0f, to + b * sequence * outWidth + h * v.size, outWidth);
+                  problem.value.data<float>() + v.at(b, problem.kvHead(h)),
+                  v.rowStride, 0.0f, to + problem.resultAt(b, h),
+                  problem.resultWidth());
     }
   Type type = op.getResult().getType();
   QUENCH_TRY(converted, toTypeOf(result, type));

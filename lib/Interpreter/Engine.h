@@ -64,10 +64,17 @@ public:
   call(mlir::func::FuncOp function, llvm::MutableArrayRef<HostTensor> inputs);
   llvm::Expected<llvm::SmallVector<HostTensor>>
   runFunction(llvm::StringRef name, llvm::ArrayRef<HostTensor> inputs);
+  /// The function of a name, checked, for inputs that fit; named dimensions are
+  /// bound.
+  llvm::Expected<mlir::func::FuncOp> prepare(llvm::StringRef name,
+                                             llvm::ArrayRef<HostTensor> inputs);
 
   /// Runs the ops of a block; gives the terminator's operands.
   llvm::Expected<llvm::SmallVector<HostTensor>> runBlock(mlir::Block &block,
                                                          Values &values);
+  /// One op of a block; weight expressions are passed over. With `keep` all
+  /// values stay, otherwise those that nobody needs any more are dropped.
+  llvm::Error runStep(mlir::Operation *op, Values &values, bool keep);
   /// The value now; weights are evaluated.
   llvm::Expected<HostTensor> get(mlir::Value value, Values &values);
 
@@ -76,6 +83,8 @@ public:
   bool isWeight(mlir::Value value);
   /// Its numbers, from the cache if they are there.
   llvm::Expected<HostTensor> weight(mlir::Value value);
+  /// Numbers that take the place of weight expressions.
+  llvm::DenseMap<mlir::Value, HostTensor> replaced;
   /// An initializer's numbers as they are stored.
   llvm::Expected<HostTensor> initializer(llvm::StringRef name);
   /// The map of an attribute, instantiated once.
@@ -88,7 +97,7 @@ public:
   mlir::SymbolTable symbols;
 
 private:
-  llvm::Error runOp(mlir::Operation *op, Values &values);
+  llvm::Error runOp(mlir::Operation *op, Values &values, bool keep);
   void findLastUses(mlir::Block &block);
   llvm::Error bindDims(mlir::func::FuncOp function,
                        llvm::ArrayRef<HostTensor> inputs);

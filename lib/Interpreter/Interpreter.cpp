@@ -42,6 +42,35 @@ Expected<HostTensor> Interpreter::evaluateWeight(Value value) {
   return engine->weight(value);
 }
 
+bool Interpreter::isWeight(Value value) { return engine->isWeight(value); }
+
+void Interpreter::setWeight(Value value, HostTensor numbers) {
+  if (numbers)
+    engine->replaced[value] = std::move(numbers);
+  else
+    engine->replaced.erase(value);
+}
+
+Error Interpreter::begin(StringRef function, ArrayRef<HostTensor> inputs,
+                         Values &values) {
+  QUENCH_TRY(prepared, engine->prepare(function, inputs));
+  for (auto [argument, input] : llvm::zip(prepared.getArguments(), inputs))
+    values[argument] = input;
+  return Error::success();
+}
+
+Error Interpreter::step(Operation *op, Values &values) {
+  return engine->runStep(op, values, /*keep=*/true);
+}
+
+Expected<HostTensor> Interpreter::valueOf(Value value, Values &values) {
+  return engine->get(value, values);
+}
+
+Expected<const Map *> Interpreter::mapOf(Attribute attribute) {
+  return engine->map(attribute);
+}
+
 Expected<ElementKind> quench::elementKindOf(Type type) {
   return elementKind(getElementTypeOrSelf(type));
 }
@@ -124,7 +153,7 @@ static std::string describe(Operation *op) {
   return text;
 }
 
-Error Interpreter::Engine::runOp(Operation *op, Values &values) {
+Error Interpreter::Engine::runOp(Operation *op, Values &values, bool keep) {
   Tensors operands, results;
   bool direct = isa<qn::LinearOp, qn::EmbeddingOp>(op);
   for (Value operand : op->getOperands()) {
@@ -138,7 +167,7 @@ Error Interpreter::Engine::runOp(Operation *op, Values &values) {
   }
   // An operand that dies here may give its memory to the result.
   SmallVector<Value, 2> *last = nullptr;
-  if (auto found = lastUses.find(op); found != lastUses.end())
+  if (auto found = lastUses.find(op); !keep && found != lastUses.end())
     last = &found->second;
   if (last && op->getNumRegions() == 0)
     for (Value value : *last)
@@ -190,14 +219,18 @@ Error Interpreter::Engine::runOp(Operation *op, Values &values) {
   return Error::success();
 }
 
+Error Interpreter::Engine::runStep(Operation *op, Values &values, bool keep) {
+  if (isWeightOp(op) && op->getNumResults() == 1 && isWeight(op->getResult(0)))
+    return Error::success();
+  if (Error error = runOp(op, values, keep))
+    return createStringError(describe(op) + ": " +
+                             llvm::toString(std::move(error)));
+  return Error::success();
+}
+
 Expected<Tensors> Interpreter::Engine::runBlock(Block &block, Values &values) {
-  for (Operation &op : block.without_terminator()) {
-    if (isWeightOp(&op) && op.getNumResults() == 1 && isWeight(op.getResult(0)))
-      continue;
-    if (Error error = runOp(&op, values))
-      return createStringError(describe(&op) + ": " +
-                               llvm::toString(std::move(error)));
-  }
+  for (Operation &op : block.without_terminator())
+    QUENCH_CHECK(runStep(&op, values, /*keep=*/false));
   Tensors results;
   for (Value value : block.getTerminator()->getOperands()) {
     QUENCH_TRY(tensor, get(value, values));
@@ -255,13 +288,12 @@ Error Interpreter::Engine::bindDims(func::FuncOp function,
   return Error::success();
 }
 
-Expected<Tensors> Interpreter::Engine::runFunction(StringRef name,
-                                                   ArrayRef<HostTensor> given) {
+Expected<func::FuncOp>
+Interpreter::Engine::prepare(StringRef name, ArrayRef<HostTensor> inputs) {
   auto function = symbols.lookup<func::FuncOp>(name);
   if (!function)
     return createStringError("no function '" + name + "' in the module");
   QUENCH_CHECK(checkOps(function));
-  Tensors inputs(given);
   if (inputs.size() != function.getNumArguments())
     return createStringError("function '" + name + "' takes " +
                              Twine(function.getNumArguments()) +
@@ -270,7 +302,7 @@ Expected<Tensors> Interpreter::Engine::runFunction(StringRef name,
     QUENCH_TRY(kind, elementKindOf(type));
     auto tensor = dyn_cast<RankedTensorType>(type);
     ArrayRef<int64_t> shape = tensor ? tensor.getShape() : ArrayRef<int64_t>();
-    HostTensor &input = inputs[i];
+    const HostTensor &input = inputs[i];
     if (!input || input.getKind() != kind ||
         failed(verifyCompatibleShape(shape, input.getShape()))) {
       std::string text;
@@ -282,6 +314,13 @@ Expected<Tensors> Interpreter::Engine::runFunction(StringRef name,
   }
   QUENCH_CHECK(bindDims(function, inputs));
   depth = 0;
+  return function;
+}
+
+Expected<Tensors> Interpreter::Engine::runFunction(StringRef name,
+                                                   ArrayRef<HostTensor> given) {
+  QUENCH_TRY(function, prepare(name, given));
+  Tensors inputs(given);
   return call(function, inputs);
 }
 

@@ -46,7 +46,7 @@ static Expected<HostTensor> floats(Step &step, Value value, unsigned i) {
 /// A weight that is the transpose of stored f32 numbers is read where it lies.
 static Expected<HostTensor> storedTranspose(Step &step, Value weight) {
   auto leaf = weight.getDefiningOp<qn::WeightOp>();
-  if (!leaf || !leaf.getTranspose())
+  if (!leaf || !leaf.getTranspose() || step.engine.replaced.contains(weight))
     return HostTensor();
   QUENCH_TRY(stored, step.engine.initializer(leaf.getInitializer()));
   if (stored.getKind() != ElementKind::F32 || stored.getRank() != 2)

@@ -41,6 +41,8 @@ static bool isBorrowed(Operation *op, const HostTensor &tensor) {
 }
 
 Expected<HostTensor> Interpreter::Engine::weight(Value value) {
+  if (auto found = replaced.find(value); found != replaced.end())
+    return found->second;
   Operation *op = value.getDefiningOp();
   if (auto found = cacheIndex.find(op); found != cacheIndex.end()) {
     cache.splice(cache.begin(), cache, found->second);

@@ -24,6 +24,7 @@
 
 namespace quench {
 
+class Map;
 class ModelFiles;
 
 struct InterpreterOptions {
@@ -56,6 +57,28 @@ public:
 
   /// The numbers of a weight expression (f32), as consumers see them.
   llvm::Expected<HostTensor> evaluateWeight(mlir::Value value);
+  /// Whether the value is an expression of initializers and constants only.
+  bool isWeight(mlir::Value value);
+  /// Lets the weight expression be these numbers (f32, of its shape) from now
+  /// on, for its users outside of weight expressions; no tensor: what it
+  /// evaluates to again.
+  void setWeight(mlir::Value value, HostTensor numbers);
+
+  //--- Runs that are made piece by piece
+  //-------------------------------------------//
+
+  using Values = llvm::DenseMap<mlir::Value, HostTensor>;
+  /// Checks function and inputs as run() does, binds the named dimensions and
+  /// puts the inputs into `values`.
+  llvm::Error begin(llvm::StringRef function, llvm::ArrayRef<HostTensor> inputs,
+                    Values &values);
+  /// Runs one op of a function's block on `values` and adds its results; all
+  /// values stay. Ops of weight expressions are passed over.
+  llvm::Error step(mlir::Operation *op, Values &values);
+  /// The value: one of `values`, or an evaluated weight.
+  llvm::Expected<HostTensor> valueOf(mlir::Value value, Values &values);
+  /// The map of an attribute, instantiated once.
+  llvm::Expected<const Map *> mapOf(mlir::Attribute attribute);
 
   class Engine;
 
