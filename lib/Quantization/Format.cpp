@@ -6,8 +6,8 @@
 //===----------------------------------------------------------------------===//
 
 #include "quench/Quantization/Format.h"
-#include "quench/Quantization/Layout.h"
 #include "quench/Quantization/Half.h"
+#include "quench/Quantization/Layout.h"
 #include "quench/Quantization/Packing.h"
 #include <cmath>
 
@@ -28,10 +28,13 @@ int64_t Format::bits(int64_t rows, int64_t cols) const {
   int64_t codes = (rest + length - 1) / length;
   if (whole)
     codes += whole * ((group() + length - 1) / length);
-  int64_t groupBits = hasScale() ? 16 + (hasZeroPoint() ? 8 : 0) : 0;
+  int64_t groupBits = 0;
+  if (hasScale())
+    groupBits = scaleBits(scaleKind());
+  if (hasScale() && hasZeroPoint())
+    groupBits += hasFloatZero() ? 16 : 8;
   int64_t shared = (hasTensorScale() ? 32 : 0) + 8 * tableBytes();
-  return shared +
-         rows * (codes * codeBits() + groupsPerRow(cols) * groupBits);
+  return shared + rows * (codes * codeBits() + groupsPerRow(cols) * groupBits);
 }
 
 std::unique_ptr<Format> Format::bind(llvm::ArrayRef<uint8_t>) const {

@@ -6,73 +6,52 @@
 //===----------------------------------------------------------------------===//
 
 #include "BuiltinFormats.h"
-#include "quench/Quantization/Format.h"
+#include "SpecRegistry.h"
 #include "llvm/ADT/StringExtras.h"
-#include <algorithm>
-#include <map>
-#include <mutex>
+#include "llvm/Support/Format.h"
+#include "llvm/Support/raw_ostream.h"
 
 using namespace quench;
 
-namespace {
-struct Entry {
-  std::string help;
-  FormatFactory factory;
-};
-struct Registry {
-  std::mutex mutex;
-  std::map<std::string, Entry> entries;
-  /// By canonical text. Formats live as long as the process.
-  std::map<std::string, std::unique_ptr<Format>> formats;
-};
-} // namespace
-
 /// Made on first use, since static objects register formats; never destroyed.
-static Registry &registry() {
-  static Registry *instance = new Registry;
+static SpecRegistry<Format> &registry() {
+  static auto *instance =
+      new SpecRegistry<Format>("format", "int<4, group = 32>");
   return *instance;
 }
 
 FormatRegistration::FormatRegistration(llvm::StringRef name,
                                        llvm::StringRef help,
                                        FormatFactory factory) {
-  std::lock_guard<std::mutex> lock(registry().mutex);
-  registry().entries.try_emplace(name.str(),
-                                 Entry{help.str(), std::move(factory)});
+  registry().add(name, help, std::move(factory));
 }
 
 std::vector<std::pair<std::string, std::string>> quench::listFormats() {
   linkBuiltinFormats();
-  std::lock_guard<std::mutex> lock(registry().mutex);
-  std::vector<std::pair<std::string, std::string>> list;
-  for (const auto &[name, entry] : registry().entries)
-    list.push_back({name, entry.help});
-  return list;
+  return registry().list();
 }
 
-static llvm::Error formatError(llvm::StringRef spec,
-                               const llvm::Twine &message) {
-  return llvm::createStringError("format '" + spec.substr(0, 200) +
-                                 "': " + message);
+llvm::Expected<const Format *> quench::getFormat(llvm::StringRef spec) {
+  linkBuiltinFormats();
+  return registry().get(spec);
 }
 
-/// Cuts "name<a, key = b>" into its arguments.
-static llvm::Expected<FormatArgs> parseSpec(llvm::StringRef spec) {
+llvm::Expected<FormatArgs> quench::parseSpec(llvm::StringRef spec) {
   FormatArgs args;
   llvm::StringRef rest = spec.trim();
   llvm::StringRef name = rest.take_while(
       [](char c) { return llvm::isAlnum(c) || c == '_' || c == '-'; });
   if (name.empty())
-    return formatError(spec, "expected a name, as in \"int<4, group = 32>\"");
+    return llvm::createStringError("expected a name");
   args.name = name.str();
   rest = rest.drop_front(name.size()).ltrim();
   if (rest.empty())
     return args;
   llvm::StringRef whole = rest;
   if (!rest.consume_front("<") || !rest.consume_back(">"))
-    return formatError(spec, "found '" + whole.substr(0, 40) +
-                                 "' after the name; arguments stand between "
-                                 "'<' and '>' at the end");
+    return llvm::createStringError("found '" + whole.substr(0, 40) +
+                                   "' after the name; arguments stand between "
+                                   "'<' and '>' at the end");
   if (rest.trim().empty())
     return args;
   llvm::SmallVector<llvm::StringRef, 4> parts;
@@ -83,44 +62,15 @@ static llvm::Expected<FormatArgs> parseSpec(llvm::StringRef spec) {
     value = value.trim();
     if (key.empty() || key.find_first_of("<>") != llvm::StringRef::npos ||
         (part.contains('=') && value.empty()))
-      return formatError(spec, "argument '" + part.trim() +
-                                   "' is neither a value nor \"key = value\"");
+      return llvm::createStringError("argument '" + part.trim() +
+                                     "' is neither a value nor "
+                                     "\"key = value\"");
     if (part.contains('='))
       args.named.push_back({key.str(), value.str()});
     else
       args.positional.push_back(key.str());
   }
   return args;
-}
-
-llvm::Expected<const Format *> quench::getFormat(llvm::StringRef spec) {
-  linkBuiltinFormats();
-  llvm::Expected<FormatArgs> args = parseSpec(spec);
-  if (!args)
-    return args.takeError();
-  FormatFactory factory;
-  {
-    std::lock_guard<std::mutex> lock(registry().mutex);
-    auto it = registry().entries.find(args->name);
-    if (it == registry().entries.end()) {
-      std::string names;
-      for (const auto &entry : registry().entries)
-        names += (names.empty() ? "" : ", ") + entry.first;
-      return formatError(spec, "there is no format '" + args->name +
-                                   "'; there are: " + names);
-    }
-    factory = it->second.factory;
-  }
-  llvm::Expected<std::unique_ptr<Format>> format = factory(*args);
-  if (!format)
-    return formatError(spec, llvm::toString(format.takeError()));
-  if (!*format)
-    return formatError(spec, "its factory made nothing");
-  std::string text = (*format)->spec();
-  std::lock_guard<std::mutex> lock(registry().mutex);
-  return registry()
-      .formats.try_emplace(std::move(text), std::move(*format))
-      .first->second.get();
 }
 
 FormatArgReader::FormatArgReader(const FormatArgs &args)
@@ -189,6 +139,70 @@ int64_t FormatArgReader::option(llvm::StringRef key, int64_t min, int64_t max,
       result = value;
     else
       fail("found '" + args.named[i].second + "' for " + accepted.back());
+  }
+  return result;
+}
+
+double FormatArgReader::real(llvm::StringRef key, double min, double max,
+                             double absent) {
+  std::string range;
+  llvm::raw_string_ostream(range)
+      << key << llvm::format(" = (%g to %g)", min, max);
+  accepted.push_back(range);
+  double result = absent;
+  bool found = false;
+  for (size_t i = 0; i < args.named.size(); ++i) {
+    if (args.named[i].first != key)
+      continue;
+    if (found)
+      fail("'" + key + "' is given twice");
+    found = namedTaken[i] = true;
+    double value = 0;
+    if (llvm::StringRef(args.named[i].second).getAsDouble(value) ||
+        !(value >= min && value <= max))
+      fail("found '" + args.named[i].second + "' for " + accepted.back());
+    else
+      result = value;
+  }
+  return result;
+}
+
+std::string
+FormatArgReader::choiceOption(llvm::StringRef key,
+                              llvm::ArrayRef<llvm::StringRef> choices) {
+  std::string range =
+      key.str() + " = (" + llvm::join(choices, ", ") + ")";
+  accepted.push_back(range);
+  for (size_t i = 0; i < args.positional.size(); ++i)
+    if (args.positional[i] == key && !positionalTaken[i]) {
+      positionalTaken[i] = true;
+      return choices[0].str();
+    }
+  std::string result;
+  for (size_t i = 0; i < args.named.size(); ++i) {
+    if (args.named[i].first != key)
+      continue;
+    if (!result.empty())
+      fail("'" + key + "' is given twice");
+    namedTaken[i] = true;
+    result = args.named[i].second;
+    if (!llvm::is_contained(choices, result)) {
+      fail("found '" + result + "' for " + range);
+      result = choices[0].str();
+    }
+  }
+  return result;
+}
+
+std::vector<float> FormatArgReader::numbers(llvm::StringRef what) {
+  accepted.push_back(what.str());
+  std::vector<float> result;
+  for (size_t i = 0; i < args.positional.size(); ++i) {
+    double value = 0;
+    if (llvm::StringRef(args.positional[i]).getAsDouble(value))
+      continue;
+    positionalTaken[i] = true;
+    result.push_back(static_cast<float>(value));
   }
   return result;
 }

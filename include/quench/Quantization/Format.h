@@ -19,6 +19,7 @@
 #define QUENCH_QUANTIZATION_FORMAT_H
 
 #include "quench/Quantization/Registers.h"
+#include "quench/Quantization/Scales.h"
 #include "llvm/ADT/SmallVector.h"
 #include "llvm/ADT/StringRef.h"
 #include "llvm/ADT/Twine.h"
@@ -98,10 +99,13 @@ struct BlockLayout {
 
 /// Scale and zero point of one group, as they are stored.
 struct GroupParams {
-  /// Bits of an IEEE half. 0 only for groups of zeros in formats without a
-  /// level 0; negative where a searched scale mirrors the levels.
+  /// As Format::scaleKind() says: bits of an IEEE half, or a byte. 0 only for
+  /// groups of zeros in formats without a level 0; a half is negative where a
+  /// searched scale mirrors the levels.
   uint16_t scale = 0;
-  uint8_t zero = 0; // unsigned, 0 where the format has none
+  /// Unsigned byte, or bits of a half (Format::hasFloatZero()); 0 where the
+  /// format has none.
+  uint16_t zero = 0;
 };
 
 /// How the range of a group is chosen when it is fitted.
@@ -125,8 +129,16 @@ public:
   /// Columns that share a scale; 0: one scale for each row.
   virtual int64_t group() const = 0;
   virtual bool hasZeroPoint() const { return false; }
+  /// The zero points are halves, in steps of the codes; else unsigned bytes.
+  virtual bool hasFloatZero() const { return false; }
   /// False for formats that hold the numbers themselves (f32, f16, bf16).
   virtual bool hasScale() const { return true; }
+  /// How scales are stored; those of rows (group() == 0) are halves.
+  virtual ScaleKind scaleKind() const { return ScaleKind::Half; }
+  /// What the stored scale of a group is worth.
+  float scaleOf(GroupParams params) const {
+    return scaleToFloat(scaleKind(), params.scale);
+  }
   /// Columns coded by one codeword (1, 5 for trits in a byte, 8 for E8P).
   virtual int64_t codeLength() const { return 1; }
   /// Bits of one codeword (at most 32).
@@ -269,6 +281,12 @@ public:
   int64_t option(llvm::StringRef key, int64_t min, int64_t max, int64_t absent);
   /// The same for a number that need not be whole.
   double real(llvm::StringRef key, double min, double max, double absent);
+  /// The value of `key`, one of `choices`; the flag `key` alone gives
+  /// choices[0], and nothing "".
+  std::string choiceOption(llvm::StringRef key,
+                           llvm::ArrayRef<llvm::StringRef> choices);
+  /// All positional arguments that are numbers, in order.
+  std::vector<float> numbers(llvm::StringRef what);
   /// Whether the flag `key` is given.
   bool flag(llvm::StringRef key);
   /// Reports `message` (about the whole format) unless there is an error.
