@@ -16,10 +16,13 @@ llvm::Error quench::applyRecipeToModule(mlir::ModuleOp module,
   llvm::Expected<Recipe> recipe = loadRecipe(name);
   if (!recipe)
     return recipe.takeError();
-  if (recipe->rotate != Rotate::None) {
+  const Rotate &rotate = recipe->rotate;
+  if (rotate.stream || rotate.values || rotate.o || rotate.down) {
     InsertMapsOptions options;
-    options.rotateStream = true;
-    options.rotateDown = recipe->rotate == Rotate::StreamAndDown;
+    options.rotateStream = rotate.stream;
+    options.rotateValues = rotate.values;
+    options.rotateO = rotate.o;
+    options.rotateDown = rotate.down;
     options.seed = recipe->seed;
     llvm::SmallVector<MapDecision> decisions;
     if (mlir::failed(insertMaps(module, options, &decisions)))

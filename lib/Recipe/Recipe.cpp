@@ -7,6 +7,7 @@
 
 #include "quench/Recipe/Recipe.h"
 #include "quench/Quantization/Format.h"
+#include "quench/Quantization/Quantizer.h"
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/GlobPattern.h"
@@ -40,21 +41,41 @@ static StringRef printActivations(Activations activations) {
   return activations == Activations::Int8 ? "int8" : "f32";
 }
 
+namespace {
+struct RotateName {
+  StringLiteral text;
+  bool Rotate::*flag;
+};
+} // namespace
+static constexpr RotateName kRotateNames[] = {{"stream", &Rotate::stream},
+                                              {"values", &Rotate::values},
+                                              {"o", &Rotate::o},
+                                              {"down", &Rotate::down}};
+
 static std::string parseRotate(StringRef text, Rotate &rotate) {
+  rotate = {};
   if (text == "none")
-    rotate = Rotate::None;
-  else if (text == "stream")
-    rotate = Rotate::Stream;
-  else if (text == "stream+down")
-    rotate = Rotate::StreamAndDown;
-  else
-    return unknown("rotate", text, "none, stream and stream+down");
+    return "";
+  SmallVector<StringRef> parts;
+  text.split(parts, '+');
+  for (StringRef part : parts) {
+    bool *flag = nullptr;
+    for (const RotateName &name : kRotateNames)
+      if (part.trim() == name.text)
+        flag = &(rotate.*name.flag);
+    if (!flag)
+      return unknown("rotate", text,
+                     "none, or some of stream, values, o and down joined by +");
+    *flag = true;
+  }
   return "";
 }
-static StringRef printRotate(Rotate rotate) {
-  return rotate == Rotate::None     ? "none"
-         : rotate == Rotate::Stream ? "stream"
-                                    : "stream+down";
+static std::string printRotate(const Rotate &rotate) {
+  SmallVector<StringRef> parts;
+  for (const RotateName &name : kRotateNames)
+    if (rotate.*name.flag)
+      parts.push_back(name.text);
+  return parts.empty() ? "none" : join(parts, "+");
 }
 
 static std::string checkRole(StringRef text) {
@@ -84,9 +105,8 @@ static std::string checkFormat(StringRef text) {
 }
 
 static std::string checkQuantizer(StringRef text) {
-  return text == "rtn" || text == "rtn<search>"
-             ? ""
-             : unknown("quantizer", text, "rtn and rtn<search>");
+  Expected<const Quantizer *> quantizer = getQuantizer(text);
+  return quantizer ? "" : toString(quantizer.takeError());
 }
 
 static std::string checkActivations(StringRef text) {
@@ -163,7 +183,7 @@ template <> struct MappingTraits<Recipe> {
     io.mapOptional("description", recipe.description, std::string());
     std::string activations = printActivations(recipe.activations).str();
     mapChecked<checkActivations>(io, "activations", activations, "f32");
-    std::string rotate = printRotate(recipe.rotate).str();
+    std::string rotate = printRotate(recipe.rotate);
     mapChecked<checkRotate>(io, "rotate", rotate, "none");
     io.mapOptional("seed", recipe.seed, uint64_t(0));
     io.mapRequired("rules", recipe.rules);

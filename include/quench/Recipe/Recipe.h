@@ -10,10 +10,10 @@
 //
 //   name: w4a8
 //   description: 4-bit weights in groups of 32, int8 activations
-//   activations: int8          # of the layers of all rules: f32 (default),
-//   int8 rotate: none               # none, stream, stream+down seed: 0 # of
-//   the rotations' signs rules:                     # the first one that
-//   matches a layer counts
+//   activations: int8   # of all rules' layers: f32 (default) or int8
+//   rotate: stream+down # none (default), or some of stream, values, o, down
+//   seed: 0             # of the rotations' signs
+//   rules:              # the first one that matches a layer counts
 //     - role: embedding, head
 //       format: int<8, group = 32>
 //       optional: true         # a model without such layers is no error
@@ -43,10 +43,11 @@ namespace quench {
 enum class Activations { F32, Int8 };
 
 /// Which rotations stand before layers; the pass that inserts maps reads it.
-enum class Rotate {
-  None,
-  Stream,       // the residual stream, folded into weights
-  StreamAndDown // and the input of the down projection, on line
+struct Rotate {
+  bool stream = false; // residual streams, folded into weights
+  bool values = false; // the values of each attention head, folded likewise
+  bool o = false;      // the input of attention's output projection, on line
+  bool down = false;   // the input of the down projection, on line
 };
 
 struct RecipeRule {
@@ -66,7 +67,7 @@ struct RecipeRule {
 struct Recipe {
   std::string name, description;
   Activations activations = Activations::F32;
-  Rotate rotate = Rotate::None;
+  Rotate rotate;
   uint64_t seed = 0;
   std::vector<RecipeRule> rules;
   /// Where it was read from, for messages; "built-in NAME" or a path.

@@ -2,6 +2,7 @@
 // RUN:   | FileCheck %s
 // RUN: quench-opt %s --quench-insert-maps="rotate-stream rotate-down rotate-values seed=7" --split-input-file \
 // RUN:   --remarks-filter=quench.* --remark-format=emitRemark 2>&1 >%t.out | FileCheck %s --check-prefix=REMARK
+// RUN: quench-opt %s --quench-insert-maps="rotate-o" --split-input-file | FileCheck %s --check-prefix=ONLINE
 
 // A whole block. The gain leaves the norm, the stream's map is on every weight
 // that writes or reads it, and one map stays on line.
@@ -62,6 +63,13 @@ quench.initializer @head source(#quench.file<"m.data", 0, 2048>) : tensor<64x8xf
 // CHECK: quench.map #quench.diag<@lnf, 8>
 // CHECK: %[[WH:.*]] = quench.map [[Q]] {{.*}} axis(1) : tensor<64x8xf32>
 // CHECK: quench.linear %{{.*}}, %[[WH]] {role = "head"}
+
+// ONLINE-LABEL: func.func @block(
+// ONLINE: %[[X:.*]] = quench.map #quench.hadamard<8> %{{.*}} axis(2)
+// ONLINE: %[[W:.*]] = quench.map #quench.hadamard<8> %{{.*}} axis(1)
+// ONLINE: quench.linear %[[X]], %[[W]] bias({{.*}}) {{.*}}role = "o"
+// ONLINE-NOT: quench.map
+// ONLINE: return
 #id = affine_map<(a, b, c) -> (a, b, c)>
 func.func @block(%ids: tensor<1x?xi64>, %last: index) -> tensor<1x?x64xf32> {
   %c1 = arith.constant 1 : index

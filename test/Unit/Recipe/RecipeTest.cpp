@@ -49,7 +49,8 @@ TEST(Recipe, BuiltinOnes) {
                                       "nf4", "ternary", "e8p", "a8", "w8a8",
                                       "w4a8", "quarot-a8", "quarot-w4a8"}));
   Recipe recipe = llvm::cantFail(loadRecipe("quarot-w4a8"));
-  EXPECT_EQ(recipe.rotate, Rotate::StreamAndDown);
+  EXPECT_TRUE(recipe.rotate.stream && recipe.rotate.down);
+  EXPECT_FALSE(recipe.rotate.values || recipe.rotate.o);
   EXPECT_EQ(recipe.activations, Activations::Int8);
   EXPECT_EQ(recipe.rules.back().format, "int<4, group = 32>");
 }
@@ -63,9 +64,10 @@ TEST(Recipe, Errors) {
   EXPECT_CONTAINS(errorOf("name: x\nrules:\n  - format: int<9>\n"), "int<9>");
   EXPECT_CONTAINS(
       errorOf("name: x\nrules:\n  - format: keep\n    quantizer: magic\n"),
-      "line 4: quantizer: 'magic', accepted are rtn and rtn<search>");
+      "line 4: quantizer 'magic': there is no quantizer 'magic'; there are: ");
   EXPECT_CONTAINS(errorOf("name: x\nrotate: all\nrules: []\n"),
-                  "rotate: 'all', accepted are none, stream and stream+down");
+                  "rotate: 'all', accepted are none, or some of stream, values, o "
+                  "and down joined by +");
   EXPECT_CONTAINS(errorOf("name: x\nactivations: f16\nrules: []\n"),
                   "activations: 'f16'");
   EXPECT_CONTAINS(errorOf("name: x\nrules: []\ncolour: red\n"),

@@ -276,7 +276,7 @@ void InsertMaps::check(const Shape &shape, const InsertMapsOptions &options,
 }
 
 TEST_F(InsertMaps, StreamIsFolded) {
-  check({}, {true, false, false, 1}, 0);
+  check({}, {true, false, false, false, 1}, 0);
   EXPECT_EQ(decisions.size(), 1u);
   // The gains are gone, and weights are others.
   after->walk([](qn::NormOp norm) { EXPECT_FALSE(norm.getGain()); });
@@ -300,28 +300,28 @@ TEST_F(InsertMaps, AllWidths) {
   for (int64_t width : {16, 20, 24, 6, 92}) {
     Shape shape;
     shape.width = width;
-    check(shape, {true, true, true, 3}, 2);
+    check(shape, {true, true, false, true, 3}, 2);
   }
 }
 
 TEST_F(InsertMaps, Biases) {
   Shape shape;
   shape.biases = true;
-  check(shape, {true, true, true, 5}, 2);
+  check(shape, {true, true, false, true, 5}, 2);
 }
 
 TEST_F(InsertMaps, HalfPrecisionWeights) {
   for (const char *stored : {"f16", "bf16"}) {
     Shape shape;
     shape.stored = stored;
-    check(shape, {true, true, true, 5}, 2);
+    check(shape, {true, true, false, true, 5}, 2);
   }
 }
 
 TEST_F(InsertMaps, TiedHeadStaysTied) {
   Shape shape;
   shape.tied = true;
-  check(shape, {true, true, false, 5}, 4);
+  check(shape, {true, true, false, false, 5}, 4);
   // Embedding and head read the same expression.
   SmallVector<Value> tables;
   after->walk([&](qn::EmbeddingOp op) { tables.push_back(op.getTable()); });
@@ -334,20 +334,21 @@ TEST_F(InsertMaps, TiedHeadStaysTied) {
 }
 
 TEST_F(InsertMaps, DownAndValues) {
-  check({}, {false, true, false, 0}, 2);
-  check({}, {false, false, true, 0}, 0);
+  check({}, {false, true, false, false, 0}, 2);
+  check({}, {false, true, true, false, 0}, 4);
+  check({}, {false, false, false, true, 0}, 0);
   Shape shape;
   shape.headSize = 6; // blocks of two
-  check(shape, {false, false, true, 0}, 0);
+  check(shape, {false, false, false, true, 0}, 0);
   shape.biases = true;
-  check(shape, {false, false, true, 0}, 0);
+  check(shape, {false, false, false, true, 0}, 0);
 }
 
 /// Token by token with the caches that the function gave back.
 TEST_F(InsertMaps, CachesHoldTurnedValues) {
   Shape shape;
   shape.cache = true;
-  check(shape, {true, false, true, 0}, 0, /*fresh=*/false);
+  check(shape, {true, false, false, true, 0}, 0, /*fresh=*/false);
   auto function = after->lookupSymbol<func::FuncOp>("main");
   for (int i = 1; i <= 4; ++i) {
     EXPECT_EQ(bool(function.getArgAttr(i, "quench.map")), i % 2 == 0);

@@ -89,7 +89,7 @@ private:
   Value mapOnLine(Location loc, MapInterface map, Value input);
 
   void rotate(func::FuncOp function, Stream &stream, uint64_t seed);
-  void rotateDown(LinearOp linear);
+  void rotateInput(LinearOp linear);
   void rotateValues(func::FuncOp function);
   bool followValue(Value value, ValuePath &path);
   bool followOutput(Value value, ValuePath &path);
@@ -234,21 +234,22 @@ void Inserter::rotate(func::FuncOp function, Stream &stream, uint64_t seed) {
 }
 
 //===----------------------------------------------------------------------===//
-// Inputs of down projections
+// Inputs of single layers
 //===----------------------------------------------------------------------===//
 
-void Inserter::rotateDown(LinearOp linear) {
+void Inserter::rotateInput(LinearOp linear) {
+  StringRef role = *linear.getRole();
   std::string name = describeNode(linear);
   std::string reason = whyNotFoldable(linear.getWeight());
   if (!reason.empty()) {
-    decide(linear, false, "down",
+    decide(linear, false, role,
            "the input of " + name + " stays as it is: its weight " + reason);
     return;
   }
   int64_t k = cast<ShapedType>(linear.getWeight().getType()).getDimSize(1);
   MapInterface map = hadamardFor(context, k);
   if (!map) {
-    decide(linear, false, "down",
+    decide(linear, false, role,
            "the input of " + name +
                " stays as it is: no Hadamard matrix for the odd width " +
                Twine(k));
@@ -260,7 +261,7 @@ void Inserter::rotateDown(LinearOp linear) {
   // (p M)(w M)' = p w'.
   linear.getWeightMutable().assign(
       mapWeight(linear, map, linear.getWeight(), 1));
-  decide(linear, true, "down",
+  decide(linear, true, role,
          "the input of " + name + " is turned on line by " + textOf(map));
 }
 
@@ -457,11 +458,11 @@ LogicalResult Inserter::run() {
     }
     if (options.rotateValues)
       rotateValues(function);
-    if (options.rotateDown)
-      function.walk([&](LinearOp linear) {
-        if (linear.getRole() == "down")
-          rotateDown(linear);
-      });
+    function.walk([&](LinearOp linear) {
+      if ((options.rotateDown && linear.getRole() == "down") ||
+          (options.rotateO && linear.getRole() == "o"))
+        rotateInput(linear);
+    });
   }
   bool failure = false;
   module.walk([&](MapOp op) {
@@ -486,7 +487,8 @@ struct InsertMapsPass
     : public quench::impl::QuenchInsertMapsBase<InsertMapsPass> {
   using QuenchInsertMapsBase::QuenchInsertMapsBase;
   void runOnOperation() override {
-    InsertMapsOptions options{rotateStream, rotateDown, rotateValues, seed};
+    InsertMapsOptions options{rotateStream, rotateDown, rotateO, rotateValues,
+                              seed};
     if (failed(insertMaps(getOperation(), options)))
       signalPassFailure();
   }

@@ -22,8 +22,9 @@ namespace quench {
 struct InsertMapsOptions {
   /// Signs and a Hadamard matrix on every residual stream.
   bool rotateStream = false;
-  /// A Hadamard matrix on line before layers of role `down`.
+  /// A Hadamard matrix on line before layers of role `down`, and of role `o`.
   bool rotateDown = false;
+  bool rotateO = false;
   /// A Hadamard matrix on the values of each attention head.
   bool rotateValues = false;
   /// Of the signs; the n-th stream of the module has seed + n.
@@ -33,7 +34,7 @@ struct InsertMapsOptions {
 /// One decision: a remark, and what a driver tells the user.
 struct MapDecision {
   bool done = false;
-  /// "stream", "down" or "values".
+  /// "stream", "down", "o" or "values".
   std::string what;
   /// Which map, or why none. Names the ONNX node.
   std::string text;

@@ -20,7 +20,7 @@ def QuenchInsertMaps : Pass<"quench-insert-maps", "::mlir::ModuleOp"> {
       and layers that write it and all that read it; gains of RMS norms move into the layers behind them. Either all of
       a stream is turned or nothing. A head that shares its table with an embedding keeps it as it is: two maps on
       line, behind the embedding and before the last norm.
-    - `rotate-down`: a Hadamard matrix on line before each layer of role `down`, its inverse in the weight.
+    - `rotate-down`, `rotate-o`: a Hadamard matrix on line before each layer of that role, its inverse in the weight.
     - `rotate-values`: a Hadamard matrix on the values of each attention head, folded into the layers v and o.
       Caches hold rotated values then: such arguments and results get an attribute `quench.map`.
 
@@ -30,6 +30,7 @@ def QuenchInsertMaps : Pass<"quench-insert-maps", "::mlir::ModuleOp"> {
   let options = [
     Option<"rotateStream", "rotate-stream", "bool", "false", "Rotate the residual streams">,
     Option<"rotateDown", "rotate-down", "bool", "false", "Rotate the input of down projections on line">,
+    Option<"rotateO", "rotate-o", "bool", "false", "Rotate the input of attention's output projections on line">,
     Option<"rotateValues", "rotate-values", "bool", "false", "Rotate the values of attention heads">,
     Option<"seed", "seed", "uint64_t", "0", "Seed of the streams' random signs">,
   ];
