@@ -13,20 +13,11 @@
 #include "mlir/IR/SymbolTable.h"
 #include "quench/Dialect/Quench/IR/Quench.h"
 #include "quench/Interpreter/Interpreter.h"
+#include "quench/Support/Try.h"
 #include "llvm/ADT/StringMap.h"
 #include <list>
 
 namespace quench {
-
-/// auto NAME = value of an Expected, or return its error.
-#define QUENCH_TRY(NAME, EXPR)                                                 \
-  auto NAME##Expected = (EXPR);                                                \
-  if (!NAME##Expected)                                                         \
-    return NAME##Expected.takeError();                                         \
-  auto NAME = std::move(*NAME##Expected)
-#define QUENCH_CHECK(EXPR)                                                     \
-  if (llvm::Error quenchError = (EXPR))                                        \
-  return quenchError
 
 /// The values of one running function.
 using Values = llvm::DenseMap<mlir::Value, HostTensor>;
@@ -89,6 +80,8 @@ public:
   llvm::Expected<HostTensor> initializer(llvm::StringRef name);
   /// The map of an attribute, instantiated once.
   llvm::Expected<const Map *> map(mlir::Attribute attribute);
+
+  const InterpreterOptions &getOptions() const { return options; }
 
   /// The tape of an elementwise op, compiled once.
   llvm::Expected<const Tape *> tapeOf(mlir::Operation *op);

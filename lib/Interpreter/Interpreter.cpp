@@ -10,6 +10,7 @@
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
 #include "mlir/IR/BuiltinTypes.h"
 #include "llvm/ADT/SetVector.h"
+#include <cblas.h>
 #include <cmath>
 
 using namespace mlir;
@@ -59,8 +60,8 @@ Error Interpreter::begin(StringRef function, ArrayRef<HostTensor> inputs,
   return Error::success();
 }
 
-Error Interpreter::step(Operation *op, Values &values) {
-  return engine->runStep(op, values, /*keep=*/true);
+Error Interpreter::step(Operation *op, Values &values, bool keep) {
+  return engine->runStep(op, values, keep);
 }
 
 Expected<HostTensor> Interpreter::valueOf(Value value, Values &values) {
@@ -69,6 +70,12 @@ Expected<HostTensor> Interpreter::valueOf(Value value, Values &values) {
 
 Expected<const Map *> Interpreter::mapOf(Attribute attribute) {
   return engine->map(attribute);
+}
+
+int quench::setProductThreads(int threads) {
+  int before = openblas_get_num_threads();
+  openblas_set_num_threads(threads);
+  return before;
 }
 
 Expected<ElementKind> quench::elementKindOf(Type type) {

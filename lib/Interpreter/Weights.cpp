@@ -7,10 +7,10 @@
 
 #include "Engine.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
-#include "quench/Quantization/Packing.h"
+#include "quench/Quantization/PackedWeight.h"
 #include "quench/Support/ModelFiles.h"
-#include "llvm/Support/Parallel.h"
 #include <cstring>
+#include <thread>
 
 using namespace mlir;
 using namespace quench;
@@ -193,12 +193,12 @@ Expected<HostTensor> Interpreter::Engine::evaluate(Operation *op) {
 }
 
 Expected<HostTensor> Interpreter::Engine::evaluateQuantize(qn::QuantizeOp op) {
-  FitOptions fit;
-  if (op.getQuantizer() == "rtn<search>")
-    fit.search = true;
-  else if (op.getQuantizer() != "rtn")
-    return createStringError("quantizer '" + op.getQuantizer() +
-                             "', accepted are rtn and rtn<search>");
+  if (options.quantized) {
+    QUENCH_TRY(given, options.quantized(op.getResult()));
+    if (given)
+      return given;
+  }
+  QUENCH_TRY(quantizer, getQuantizer(op.getQuantizer()));
   QUENCH_TRY(format, getFormat(op.getType().getFormat().getSpec()));
   HostTensor input;
   if (op.getInput().getDefiningOp<arith::ConstantOp>()) {
@@ -215,17 +215,18 @@ Expected<HostTensor> Interpreter::Engine::evaluateQuantize(qn::QuantizeOp op) {
   if (input.getRank() != 2)
     return createStringError("a weight to quantize has rank 2, found " +
                              input.describe());
-  int64_t rows = input.dim(0), cols = input.dim(1);
+  QuantizeProblem problem;
+  problem.format = format;
+  problem.rows = input.dim(0);
+  problem.cols = input.dim(1);
+  problem.threads = std::max(1u, std::thread::hardware_concurrency());
   QUENCH_TRY(result, HostTensor::allocate(ElementKind::F32, input.getShape()));
-  const float *from = input.data<float>();
-  float *to = result.mutableData<float>();
-  int64_t block = 16;
-  llvm::parallelFor(0, (rows + block - 1) / block, [&](size_t i) {
-    int64_t start = i * block, n = std::min(block, rows - start);
-    EncodedRows encoded =
-        encodeNearest(*format, from + start * cols, n, cols, fit);
-    decodeRows(*format, encoded, to + start * cols);
-  });
+  auto read = [&](int64_t begin, int64_t) -> Expected<const float *> {
+    return input.data<float>() + begin * problem.cols;
+  };
+  QUENCH_TRY(packed, quantizeWeight(*quantizer, problem, read,
+                                    result.mutableData<float>()));
+  (void)packed;
   return result;
 }
 

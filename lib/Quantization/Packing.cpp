@@ -592,18 +592,32 @@ EncodedRows quench::unpackWeight(const Format &format, const uint8_t *stream,
   return encoded;
 }
 
-void quench::unpackRow(const Format &format, const uint8_t *stream,
-                       int64_t rows, int64_t cols, int64_t row, float *values) {
+void quench::unpackRows(const Format &format, const uint8_t *stream,
+                        int64_t rows, int64_t cols, int64_t begin, int64_t end,
+                        float *values) {
   StreamShape shape(format, rows, cols);
   std::vector<Word> words = rowWords(format, cols);
   EncodedRows encoded;
   encoded.cols = cols;
   encoded.rows = format.tileRows();
   readHeader(format, shape, stream, encoded);
-  int64_t first = row / encoded.rows * encoded.rows;
-  for (int64_t r = 0; r < encoded.rows; ++r)
-    readRow(format, shape, words, stream, first + r, encoded);
   std::vector<float> decoded(encoded.rows * cols);
-  decodeRows(format, encoded, decoded.data());
-  std::copy_n(decoded.begin() + (row - first) * cols, cols, values);
+  for (int64_t first = begin / encoded.rows * encoded.rows; first < end;
+       first += encoded.rows) {
+    encoded.codes.clear();
+    encoded.params.clear();
+    for (int64_t r = 0; r < encoded.rows; ++r)
+      readRow(format, shape, words, stream, first + r, encoded);
+    decodeRows(format, encoded, decoded.data());
+    int64_t from = std::max(first, begin),
+            to = std::min(first + encoded.rows, end);
+    std::copy(decoded.begin() + (from - first) * cols,
+              decoded.begin() + (to - first) * cols,
+              values + (from - begin) * cols);
+  }
+}
+
+void quench::unpackRow(const Format &format, const uint8_t *stream,
+                       int64_t rows, int64_t cols, int64_t row, float *values) {
+  unpackRows(format, stream, rows, cols, row, row + 1, values);
 }

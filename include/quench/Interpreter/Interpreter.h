@@ -35,6 +35,11 @@ struct InterpreterOptions {
   /// leave first. (Plain f32 weights are read where they are mapped and do not
   /// count.)
   int64_t weightCacheBytes = int64_t(4) << 30;
+  /// Asked for the numbers (f32) of each quantized weight; no tensor: it is
+  /// quantized here, without second moments.
+  std::function<llvm::Expected<HostTensor>(mlir::Value)> quantized;
+  /// Activations are not rounded where the module quantizes them.
+  bool floatActivations = false;
   /// Called with each executed op and its results (not for weight expressions).
   std::function<void(mlir::Operation *, llvm::ArrayRef<HostTensor>)> observe;
 };
@@ -72,9 +77,10 @@ public:
   /// puts the inputs into `values`.
   llvm::Error begin(llvm::StringRef function, llvm::ArrayRef<HostTensor> inputs,
                     Values &values);
-  /// Runs one op of a function's block on `values` and adds its results; all
-  /// values stay. Ops of weight expressions are passed over.
-  llvm::Error step(mlir::Operation *op, Values &values);
+  /// Runs one op of a function's block on `values` and adds its results. All
+  /// values stay; without `keep` those go that no later op of the block reads.
+  /// Ops of weight expressions are passed over.
+  llvm::Error step(mlir::Operation *op, Values &values, bool keep = true);
   /// The value: one of `values`, or an evaluated weight.
   llvm::Expected<HostTensor> valueOf(mlir::Value value, Values &values);
   /// The map of an attribute, instantiated once.
@@ -86,6 +92,11 @@ private:
   explicit Interpreter(std::unique_ptr<Engine> engine);
   std::unique_ptr<Engine> engine;
 };
+
+/// Lets each product of the process use so many threads. One makes products
+/// independent of the machine's number of processors; several interpreters may
+/// then run at the same time. Returns the number before.
+int setProductThreads(int threads);
 
 /// The greatest difference of any number of the results, relative to the
 /// greatest absolute value of that result in `before`; infinity where exactly

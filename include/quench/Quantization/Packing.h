@@ -107,8 +107,11 @@ void packHeader(const Format &format, const EncodedRows &encoded,
 /// Reads a whole weight back: what packWeight got.
 EncodedRows unpackWeight(const Format &format, const uint8_t *stream,
                          int64_t rows, int64_t cols);
-/// Reads one row back from the stream: [cols] numbers, equal to decodeRows bit
-/// for bit.
+/// Reads rows [begin, end) back from the stream: [end - begin][cols] numbers,
+/// equal to decodeRows bit for bit.
+void unpackRows(const Format &format, const uint8_t *stream, int64_t rows,
+                int64_t cols, int64_t begin, int64_t end, float *values);
+/// The same for one row.
 void unpackRow(const Format &format, const uint8_t *stream, int64_t rows,
                int64_t cols, int64_t row, float *values);
 

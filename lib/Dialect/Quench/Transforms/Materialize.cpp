@@ -12,10 +12,7 @@
 #include "mlir/IR/IRMapping.h"
 #include "quench/Kernels/Contract.h"
 #include "quench/Quantization/Half.h"
-#include "quench/Quantization/Packing.h"
-#include <atomic>
 #include <cmath>
-#include <thread>
 
 using namespace mlir;
 using namespace quench;
@@ -33,6 +30,25 @@ struct Packed {
   SectionAttr section;
   const Format *format;
   size_t row; // of the report
+};
+
+/// Codes that the model brought, in a format that holds the same levels.
+struct StoredCodes {
+  const Format *format;
+  std::vector<uint8_t> codes;      // [rows][cols]
+  std::vector<GroupParams> params; // [rows][format's groups]
+
+  EncodedRows rows(int64_t begin, int64_t count, int64_t cols) const {
+    EncodedRows result;
+    result.rows = count;
+    result.cols = cols;
+    result.codes.assign(codes.begin() + begin * cols,
+                        codes.begin() + (begin + count) * cols);
+    int64_t groups = format->groupsPerRow(cols);
+    result.params.assign(params.begin() + begin * groups,
+                         params.begin() + (begin + count) * groups);
+    return result;
+  }
 };
 
 class Materializer {
@@ -53,6 +69,9 @@ private:
 
   FailureOr<Packed> pack(Operation *user, Value weight, StringRef role,
                          int64_t block, bool integer = false);
+  Expected<PackedWeight>
+  makePacked(Value weight, Value source, const Format &format,
+             StringRef quantizer, const std::optional<StoredCodes> &stored);
   FailureOr<SectionAttr> append(Operation *user, ArrayRef<uint8_t> bytes);
   Value packedValue(OpBuilder &builder, Location loc, SectionAttr section,
                     Type type);
@@ -96,25 +115,6 @@ StringRef plainFormat(Type element) {
     return "float<bf16>";
   return "float<32>";
 }
-
-/// Codes that the model brought, in a format that holds the same levels.
-struct StoredCodes {
-  const Format *format;
-  std::vector<uint8_t> codes;      // [rows][cols]
-  std::vector<GroupParams> params; // [rows][format's groups]
-
-  EncodedRows rows(int64_t begin, int64_t count, int64_t cols) const {
-    EncodedRows result;
-    result.rows = count;
-    result.cols = cols;
-    result.codes.assign(codes.begin() + begin * cols,
-                        codes.begin() + (begin + count) * cols);
-    int64_t groups = format->groupsPerRow(cols);
-    result.params.assign(params.begin() + begin * groups,
-                         params.begin() + (begin + count) * groups);
-    return result;
-  }
-};
 
 /// Scales that models bring may be negative.
 uint16_t signedHalf(float scale) {
@@ -202,13 +202,13 @@ Value Materializer::packedValue(OpBuilder &builder, Location loc,
 FailureOr<Packed> Materializer::pack(Operation *user, Value weight,
                                      StringRef role, int64_t block,
                                      bool integer) {
-  FitOptions fit;
   std::optional<StoredCodes> stored;
   const Format *format;
+  StringRef quantizer = "rtn";
   Value source = weight;
   if (auto quantize = weight.getDefiningOp<QuantizeOp>()) {
     format = &quantize.getType().getFormat().getFormat();
-    fit.search = quantize.getQuantizer() == "rtn<search>";
+    quantizer = quantize.getQuantizer();
     source = quantize.getInput();
   } else {
     auto leaf = source.getDefiningOp<WeightOp>();
@@ -229,8 +229,8 @@ FailureOr<Packed> Materializer::pack(Operation *user, Value weight,
         format = stored->format;
     }
   }
-  std::string key = WeightEvaluator::key(source) + format->spec() +
-                    (fit.search ? "search" : "");
+  std::string key =
+      WeightEvaluator::key(source) + format->spec() + quantizer.str();
   auto [it, isNew] = packed.try_emplace(key);
   ++done;
   if (!isNew) {
@@ -253,87 +253,61 @@ FailureOr<Packed> Materializer::pack(Operation *user, Value weight,
   if (options.progress)
     options.progress(row.name, done, total);
 
-  StreamShape shape(*format, rows, cols);
-  row.packedBytes = shape.bytes;
-  std::vector<uint8_t> stream(shape.bytes, 0);
-  // Whole weights are only needed where a map runs along the rows; evaluate in
-  // one go then, in bands of passes else. Each pass has its own place in the
-  // stream: any number of threads gives the same bytes.
-  std::vector<float> whole;
-  Value inner = source;
-  while (auto map = inner.getDefiningOp<MapOp>()) {
-    if (map.getAxis() == 0)
-      break;
-    inner = map.getInput();
-  }
-  bool isShared = format->hasTensorScale() || format->tableBytes() != 0;
-  bool isWhole = isShared || !inner.getDefiningOp<WeightOp>();
-  if (isWhole)
-    if (Error error = evaluator.rows(source, 0, rows, whole))
-      return user->emitError() << toString(std::move(error));
-  EncodedRows shared;
-  if (isShared)
-    shared = fitShared(*format, whole.data(), rows, cols, fit);
-  packHeader(*format, shared, stream.data());
-  int64_t band = std::max<int64_t>(8 * options.threads, 8);
-  double errorSum = 0, weightSum = 0;
-  std::vector<std::array<double, 2>> sums(shape.passes);
-  for (int64_t pass0 = 0; pass0 < shape.passes; pass0 += band) {
-    int64_t pass1 = std::min(pass0 + band, shape.passes);
-    int64_t row0 = pass0 * kPassRows, row1 = std::min(pass1 * kPassRows, rows);
-    std::vector<float> values;
-    if (!isWhole)
-      if (Error error = evaluator.rows(source, row0, row1, values))
-        return user->emitError() << toString(std::move(error));
-    const float *data = isWhole ? whole.data() + row0 * cols : values.data();
-    std::atomic<int64_t> next(pass0);
-    std::atomic<bool> finite(true);
-    auto work = [&]() {
-      std::vector<float> decoded;
-      for (int64_t pass = next++; pass < pass1; pass = next++) {
-        int64_t r0 = pass * kPassRows, n = std::min(kPassRows, rows - r0);
-        const float *w = data + (r0 - row0) * cols;
-        for (int64_t i = 0; i != n * cols; ++i)
-          if (!std::isfinite(w[i]))
-            finite = false;
-        EncodedRows encoded =
-            stored ? stored->rows(r0, n, cols)
-                   : encodeNearest(*format, w, n, cols, fit, &shared);
-        packPass(*format, encoded,
-                 stream.data() + shape.headerBytes + pass * shape.passBytes);
-        decoded.resize(n * cols);
-        decodeRows(*format, encoded, decoded.data());
-        double error = 0, norm = 0;
-        for (int64_t i = 0; i != n * cols; ++i) {
-          double e = double(w[i]) - decoded[i];
-          error += e * e;
-          norm += double(w[i]) * w[i];
-        }
-        sums[pass] = {error, norm};
-      }
-    };
-    std::vector<std::thread> threads;
-    for (int i = 1; i < options.threads; ++i)
-      threads.emplace_back(work);
-    work();
-    for (std::thread &thread : threads)
-      thread.join();
-    if (!finite)
-      return user->emitError() << "the weight of '" << row.name
-                               << "' has numbers that are infinite or not "
-                                  "numbers; nothing can be quantized from them";
-  }
-  for (auto [error, norm] : sums) {
-    errorSum += error;
-    weightSum += norm;
-  }
-  row.relativeError = weightSum > 0 ? errorSum / weightSum : 0;
-  FailureOr<SectionAttr> section = append(user, stream);
+  Expected<PackedWeight> result =
+      makePacked(weight, source, *format, quantizer, stored);
+  if (!result)
+    return user->emitError()
+           << "'" << row.name << "': " << toString(result.takeError());
+  row.packedBytes = result->stream.size();
+  row.relativeError = result->relativeError;
+  row.loss = result->loss;
+  row.note = result->note;
+  if (source != weight)
+    row.quantizer = result->quantizer;
+  FailureOr<SectionAttr> section = append(user, result->stream);
   if (failed(section))
     return failure();
   it->second = {*section, format, report.size()};
   report.push_back(std::move(row));
   return it->second;
+}
+
+Expected<PackedWeight>
+Materializer::makePacked(Value weight, Value source, const Format &format,
+                         StringRef quantizer,
+                         const std::optional<StoredCodes> &stored) {
+  if (options.quantized && weight != source) {
+    Expected<std::shared_ptr<const PackedWeight>> found =
+        options.quantized->find(WeightEvaluator::key(weight));
+    if (!found)
+      return found.takeError();
+    if (*found)
+      return **found;
+  }
+  QuantizeProblem problem;
+  problem.format = &format;
+  problem.rows = cast<ShapedType>(source.getType()).getDimSize(0);
+  problem.cols = cast<ShapedType>(source.getType()).getDimSize(1);
+  problem.threads = options.threads;
+  // A weight with a map along its rows is evaluated in one go.
+  std::vector<float> values;
+  bool isWhole = evaluator.needsAllRows(source);
+  auto read = [&](int64_t begin, int64_t end) -> Expected<const float *> {
+    if (!isWhole || values.empty())
+      if (Error error = evaluator.rows(source, isWhole ? 0 : begin,
+                                       isWhole ? problem.rows : end, values))
+        return std::move(error);
+    return values.data() + (isWhole ? begin * problem.cols : 0);
+  };
+  if (stored)
+    return packCodes(format, problem.rows, problem.cols, problem.threads, read,
+                     [&](int64_t begin, int64_t end) {
+                       return stored->rows(begin, end - begin, problem.cols);
+                     });
+  Expected<const Quantizer *> found = getQuantizer(quantizer);
+  if (!found)
+    return found.takeError();
+  return quantizeWeight(**found, problem, read);
 }
 
 //===----------------------------------------------------------------------===//

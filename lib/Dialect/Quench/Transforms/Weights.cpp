@@ -153,6 +153,15 @@ Expected<std::shared_ptr<Map>> WeightEvaluator::instantiate(MapInterface map) {
   return entry;
 }
 
+bool WeightEvaluator::needsAllRows(Value value) {
+  while (auto map = value.getDefiningOp<MapOp>()) {
+    if (map.getAxis() == 0)
+      return true;
+    value = map.getInput();
+  }
+  return !value.getDefiningOp<WeightOp>();
+}
+
 Error WeightEvaluator::rows(Value value, int64_t begin, int64_t end,
                             std::vector<float> &result) {
   auto type = cast<ShapedType>(value.getType());

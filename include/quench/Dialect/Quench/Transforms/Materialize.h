@@ -9,6 +9,7 @@
 #define QUENCH_DIALECT_QUENCH_TRANSFORMS_MATERIALIZE_H
 
 #include "quench/Dialect/Quench/Transforms/Weights.h"
+#include "quench/Quantization/PackedWeight.h"
 
 namespace quench {
 
@@ -31,6 +32,12 @@ struct WeightReport {
   int64_t bits = 0;         // codes, scales, zero points
   int64_t packedBytes = 0;  // with padding
   double relativeError = 0; // |w - w^|^2 / |w|^2
+  std::string quantizer;    // empty: none was asked
+  /// tr(E H E^T) / tr(W H W^T) with the second moments H of the inputs; without
+  /// them relativeError.
+  double loss = 0;
+  /// What was done instead where something did not work out.
+  std::string note;
   int64_t block = -1;       // number of the decoder block, -1: none
 };
 
@@ -38,6 +45,8 @@ struct MaterializeOptions {
   int threads = 1;
   /// Rows of the tables of rotary embeddings.
   int64_t maxPositions = 2048;
+  /// Weights that are quantized already; may be null.
+  WeightSource *quantized = nullptr;
   /// Called before each weight with its name, number and the total.
   std::function<void(llvm::StringRef, int64_t, int64_t)> progress;
 };

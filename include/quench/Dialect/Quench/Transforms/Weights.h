@@ -43,6 +43,10 @@ public:
   llvm::Error rows(mlir::Value value, int64_t begin, int64_t end,
                    std::vector<float> &result);
 
+  /// True if rows() evaluates the whole weight whatever rows are asked for: a
+  /// map runs along the rows, or the weight is assembled.
+  static bool needsAllRows(mlir::Value value);
+
   /// All numbers of a weight of any rank, row major.
   llvm::Expected<std::vector<float>> all(mlir::Value value);
 

@@ -1,0 +1,182 @@
+//===- PackedWeight.cpp - A quantized weight in its packed form -----------===//
+//
+// Part of the Quench project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "quench/Quantization/PackedWeight.h"
+#include "Quantizers/Common.h"
+#include <array>
+#include <cmath>
+
+using namespace quench;
+using llvm::Error;
+using llvm::Expected;
+
+/// Rows that are quantized at a time where they do not depend on each other:
+/// results must not depend on it, nor it on the number of threads.
+static constexpr int64_t kBandRows = 64 * kPassRows;
+
+WeightSource::~WeightSource() = default;
+
+static bool allFinite(const float *values, int64_t count) {
+  // A sum of zeros, or of something that is no number.
+  float sum = 0;
+  for (int64_t i = 0; i < count; ++i)
+    sum += values[i] * 0.0f;
+  return sum == 0.0f;
+}
+
+/// Rows [begin, end) of some rows; begin is a multiple of kPassRows.
+static EncodedRows slice(const Format &format, const EncodedRows &all,
+                         int64_t begin, int64_t end) {
+  EncodedRows part;
+  part.rows = end - begin;
+  part.cols = all.cols;
+  part.tensorScale = all.tensorScale;
+  part.table = all.table;
+  int64_t perRow = codesPerRow(format, all.cols);
+  int64_t groups = format.hasScale() ? format.groupsPerRow(all.cols) : 0;
+  int64_t coded = begin + codedRows(format, end - begin);
+  part.codes.assign(all.codes.begin() + begin * perRow,
+                    all.codes.begin() + coded * perRow);
+  if (!all.params.empty())
+    part.params.assign(all.params.begin() + begin * groups,
+                       all.params.begin() + coded * groups);
+  return part;
+}
+
+namespace {
+/// Packs bands of rows, one after the other.
+class Packer {
+public:
+  Packer(const Format &format, int64_t rows, int64_t cols, int threads,
+         float *numbers)
+      : format(format), rows(rows), cols(cols), threads(threads),
+        numbers(numbers),
+        shape(format, rows, cols),
+        stream(std::make_shared<std::vector<uint8_t>>(shape.bytes, 0)) {}
+
+  void header(const EncodedRows &encoded) {
+    packHeader(format, encoded, stream->data());
+  }
+
+  /// Rows [begin, begin + band.rows) from their codes and numbers.
+  void pack(int64_t begin, const EncodedRows &band, const float *values) {
+    int64_t count = (band.rows + kPassRows - 1) / kPassRows;
+    std::vector<std::array<double, 2>> sums(count);
+    forEachIndex(count, threads, [&](int64_t i) {
+      int64_t row = i * kPassRows, n = std::min(kPassRows, band.rows - row);
+      EncodedRows part = slice(format, band, row, row + n);
+      packPass(format, part,
+               stream->data() + shape.headerBytes +
+                   (begin / kPassRows + i) * shape.passBytes);
+      std::vector<float> memory(numbers ? 0 : n * cols);
+      float *decoded =
+          numbers ? numbers + (begin + row) * cols : memory.data();
+      decodeRows(format, part, decoded);
+      const float *from = values + row * cols;
+      double error = 0, norm = 0;
+      for (int64_t j = 0; j < n * cols; ++j) {
+        double e = double(from[j]) - decoded[j];
+        error += e * e;
+        norm += double(from[j]) * from[j];
+      }
+      sums[i] = {error, norm};
+    });
+    for (auto [error, norm] : sums) {
+      errorSum += error;
+      normSum += norm;
+    }
+  }
+
+  PackedWeight finish() {
+    PackedWeight weight;
+    weight.format = &format;
+    weight.rows = rows;
+    weight.cols = cols;
+    weight.stream = *stream;
+    weight.owner = stream;
+    weight.relativeError = normSum > 0 ? errorSum / normSum : 0;
+    weight.loss = weight.relativeError;
+    return weight;
+  }
+
+private:
+  const Format &format;
+  int64_t rows, cols;
+  int threads;
+  float *numbers; // null: nobody wants them
+  StreamShape shape;
+  std::shared_ptr<std::vector<uint8_t>> stream;
+  double errorSum = 0, normSum = 0;
+};
+} // namespace
+
+Expected<PackedWeight> quench::quantizeWeight(const Quantizer &quantizer,
+                                              const QuantizeProblem &problem,
+                                              ReadRows read, float *decoded) {
+  const Format &format = *problem.format;
+  int64_t rows = problem.rows, cols = problem.cols;
+  bool isWhole =
+      problem.hessian || format.hasTensorScale() || format.tableBytes() != 0;
+  int64_t band = isWhole ? std::max<int64_t>(rows, 1) : kBandRows;
+  Packer packer(format, rows, cols, problem.threads, decoded);
+  std::string note;
+  double loss = 0;
+  for (int64_t begin = 0; begin < rows; begin += band) {
+    int64_t end = std::min(begin + band, rows);
+    Expected<const float *> values = read(begin, end);
+    if (!values)
+      return values.takeError();
+    if (!allFinite(*values, (end - begin) * cols))
+      return llvm::createStringError(
+          "the weight has numbers that are infinite or not numbers; nothing "
+          "can be quantized from them");
+    QuantizeProblem part = problem;
+    part.weight = *values;
+    part.rows = end - begin;
+    Expected<QuantizeResult> result = quantizer.quantize(part);
+    if (!result)
+      return result.takeError();
+    if (begin == 0)
+      packer.header(result->encoded);
+    packer.pack(begin, result->encoded, *values);
+    if (note.empty())
+      note = result->note;
+    loss = result->loss;
+  }
+  PackedWeight weight = packer.finish();
+  weight.quantizer = quantizer.spec();
+  weight.note = std::move(note);
+  if (isWhole)
+    weight.loss = loss;
+  return weight;
+}
+
+Expected<PackedWeight> quench::packCodes(
+    const Format &format, int64_t rows, int64_t cols, int threads,
+    ReadRows read,
+    llvm::function_ref<EncodedRows(int64_t begin, int64_t end)> encode) {
+  Packer packer(format, rows, cols, threads, nullptr);
+  packer.header({});
+  for (int64_t begin = 0; begin < rows; begin += kBandRows) {
+    int64_t end = std::min(begin + kBandRows, rows);
+    Expected<const float *> values = read(begin, end);
+    if (!values)
+      return values.takeError();
+    packer.pack(begin, encode(begin, end), *values);
+  }
+  return packer.finish();
+}
+
+void quench::decodeWeight(const PackedWeight &weight, float *values,
+                          int threads) {
+  constexpr int64_t kRows = 64;
+  forEachIndex((weight.rows + kRows - 1) / kRows, threads, [&](int64_t i) {
+    int64_t begin = i * kRows, end = std::min(begin + kRows, weight.rows);
+    unpackRows(*weight.format, weight.stream.data(), weight.rows, weight.cols,
+               begin, end, values + begin * weight.cols);
+  });
+}
