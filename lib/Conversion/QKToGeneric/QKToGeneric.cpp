@@ -9,6 +9,7 @@
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
+#include "mlir/Interfaces/FunctionInterfaces.h"
 #include "mlir/Transforms/WalkPatternRewriteDriver.h"
 #include "quench/Dialect/QK/IR/QK.h"
 #include "llvm/Support/Format.h"
@@ -92,8 +93,24 @@ struct LowerWindow : OpRewritePattern<qk::WindowOp> {
   }
 };
 
-/// Tables lie in memory; a gather of the lanes is split to loads where the
-/// target has none.
+/// Entry `index` mod `size` of a table in memory; a gather of the lanes is
+/// split to loads where the target has none.
+Value gatherEntries(OpBuilder &b, Location loc, Value base, int64_t size,
+                    Value index, VectorType type) {
+  auto words = VectorType::get({lanes(index)}, b.getI32Type());
+  index = arith::AndIOp::create(b, loc, index,
+                                splat(b, loc, index.getType(), size - 1));
+  if (index.getType() != words)
+    index = arith::ExtUIOp::create(b, loc, words, index);
+  Value mask =
+      splat(b, loc, VectorType::get(type.getShape(), b.getI1Type()), 1);
+  Value rest = arith::ConstantOp::create(b, loc, b.getZeroAttr(type));
+  Value zero = arith::ConstantIndexOp::create(b, loc, 0);
+  return vector::GatherOp::create(b, loc, type, base, ValueRange{zero}, index,
+                                  mask, rest);
+}
+
+/// Constant tables lie in memory.
 struct LowerLookup : OpRewritePattern<qk::LookupOp> {
   using OpRewritePattern::OpRewritePattern;
   LogicalResult matchAndRewrite(qk::LookupOp op,
@@ -113,19 +130,8 @@ struct LowerLookup : OpRewritePattern<qk::LookupOp> {
     auto global = getTable(b, module, memref, dense.reshape(tensor));
     Value base =
         memref::GetGlobalOp::create(b, loc, memref, global.getSymName());
-    Value index = op.getIndex();
-    auto words = VectorType::get({lanes(index)}, b.getI32Type());
-    index = arith::AndIOp::create(b, loc, index,
-                                  splat(b, loc, index.getType(), size - 1));
-    if (index.getType() != words)
-      index = arith::ExtUIOp::create(b, loc, words, index);
-    auto type = cast<VectorType>(op.getResult().getType());
-    Value mask =
-        splat(b, loc, VectorType::get(type.getShape(), b.getI1Type()), 1);
-    Value rest = arith::ConstantOp::create(b, loc, b.getZeroAttr(type));
-    Value zero = arith::ConstantIndexOp::create(b, loc, 0);
-    b.replaceOpWithNewOp<vector::GatherOp>(op, type, base, ValueRange{zero},
-                                           index, mask, rest);
+    b.replaceOp(op, gatherEntries(b, loc, base, size, op.getIndex(),
+                                  cast<VectorType>(op.getResult().getType())));
     return success();
   }
 
@@ -178,6 +184,34 @@ private:
     for (char c : table.getRawData())
       h = (h ^ uint8_t(c)) * 0x100000001b3;
     return h;
+  }
+};
+
+/// Tables in registers are written to the stack first.
+struct LowerLookupValues : OpRewritePattern<qk::LookupValuesOp> {
+  using OpRewritePattern::OpRewritePattern;
+  LogicalResult matchAndRewrite(qk::LookupValuesOp op,
+                                PatternRewriter &b) const override {
+    auto function = op->getParentOfType<FunctionOpInterface>();
+    if (!function)
+      return b.notifyMatchFailure(op, "a table needs a function around it");
+    Location loc = op.getLoc();
+    auto type = cast<VectorType>(op.getResult().getType());
+    int64_t width = type.getNumElements(), size = width * op.getTables().size();
+    Value base;
+    {
+      OpBuilder::InsertionGuard guard(b);
+      b.setInsertionPointToStart(&function.getFunctionBody().front());
+      base = memref::AllocaOp::create(
+          b, loc, MemRefType::get({size}, type.getElementType()),
+          b.getI64IntegerAttr(64));
+    }
+    for (auto [i, table] : llvm::enumerate(op.getTables())) {
+      Value at = arith::ConstantIndexOp::create(b, loc, i * width);
+      vector::StoreOp::create(b, loc, table, base, ValueRange{at});
+    }
+    b.replaceOp(op, gatherEntries(b, loc, base, size, op.getIndex(), type));
+    return success();
   }
 };
 
@@ -319,9 +353,10 @@ struct ConvertQKToGeneric
 } // namespace
 
 void quench::populateQKToGenericPatterns(RewritePatternSet &patterns) {
-  patterns.add<LowerField, LowerWindow, LowerLookup, LowerAffine, LowerDot4,
-               LowerAddWide, LowerQuantize, LowerButterfly>(
-      patterns.getContext());
+  patterns
+      .add<LowerField, LowerWindow, LowerLookup, LowerLookupValues, LowerAffine,
+           LowerDot4, LowerAddWide, LowerQuantize, LowerButterfly>(
+          patterns.getContext());
 }
 
 LogicalResult quench::lowerQKOps(Operation *module,

@@ -169,24 +169,41 @@ struct LookupToAVX512 : OpRewritePattern<qk::LookupOp> {
       part.push_back(constant(b, loc,
                               ArrayRef<uint8_t>(all).slice(
                                   i, std::min<size_t>(64, all.size() - i))));
-    Value index = unmasked(op.getIndex(), llvm::Log2_64(all.size()));
+    b.replaceOp(op,
+                entries(b, loc, part,
+                        unmasked(op.getIndex(), llvm::Log2_64(all.size()))));
+    return success();
+  }
+
+  /// The entries of a table of 64, 128 or 256 bytes.
+  static Value entries(OpBuilder &b, Location loc, ArrayRef<Value> part,
+                       Value index) {
     auto two = [&](Value lo, Value hi) {
       return intrinsic(b, loc, "llvm.x86.avx512.vpermi2var.qi.512", bytes(b),
                        {lo, index, hi});
     };
-    if (part.size() == 1) {
-      b.replaceOp(op, intrinsic(b, loc, "llvm.x86.avx512.permvar.qi.512",
-                                bytes(b), {part[0], index}));
-      return success();
-    }
+    if (part.size() == 1)
+      return intrinsic(b, loc, "llvm.x86.avx512.permvar.qi.512", bytes(b),
+                       {part[0], index});
     Value result = two(part[0], part[1]);
-    if (part.size() == 4) {
-      Value high = two(part[2], part[3]);
-      Value sign = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::slt,
-                                         index, splat(b, loc, bytes(b), 0));
-      result = arith::SelectOp::create(b, loc, sign, high, result);
-    }
-    b.replaceOp(op, result);
+    if (part.size() == 2)
+      return result;
+    Value high = two(part[2], part[3]);
+    Value sign = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::slt, index,
+                                       splat(b, loc, bytes(b), 0));
+    return arith::SelectOp::create(b, loc, sign, high, result);
+  }
+};
+
+struct LookupValuesToAVX512 : OpRewritePattern<qk::LookupValuesOp> {
+  using OpRewritePattern::OpRewritePattern;
+  LogicalResult matchAndRewrite(qk::LookupValuesOp op,
+                                PatternRewriter &b) const override {
+    if (op.getResult().getType() != bytes(b))
+      return failure();
+    SmallVector<Value> tables(op.getTables());
+    Value index = unmasked(op.getIndex(), llvm::Log2_64(64 * tables.size()));
+    b.replaceOp(op, LookupToAVX512::entries(b, op.getLoc(), tables, index));
     return success();
   }
 };
@@ -203,7 +220,11 @@ struct FloatLookupToAVX512 : OpRewritePattern<qk::LookupOp> {
       return failure();
     Location loc = op.getLoc();
     Value entries = arith::ConstantOp::create(b, loc, table.reshape(type));
-    Value index = op.getIndex();
+    b.replaceOp(op, lookup(b, loc, entries, op.getIndex()));
+    return success();
+  }
+
+  static Value lookup(OpBuilder &b, Location loc, Value entries, Value index) {
     // A whole byte of masked bytes needs no mask either.
     auto shift = index.getDefiningOp<arith::ShRUIOp>();
     Value before = shift ? shift.getLhs() : index;
@@ -216,8 +237,19 @@ struct FloatLookupToAVX512 : OpRewritePattern<qk::LookupOp> {
         if (shift)
           index = arith::ShRUIOp::create(b, loc, index, shift.getRhs());
       }
-    b.replaceOp(op, intrinsic(b, loc, "llvm.x86.avx512.permvar.sf.512", type,
-                              {entries, index}));
+    return intrinsic(b, loc, "llvm.x86.avx512.permvar.sf.512",
+                     entries.getType(), {entries, index});
+  }
+};
+
+struct FloatLookupValuesToAVX512 : OpRewritePattern<qk::LookupValuesOp> {
+  using OpRewritePattern::OpRewritePattern;
+  LogicalResult matchAndRewrite(qk::LookupValuesOp op,
+                                PatternRewriter &b) const override {
+    if (op.getResult().getType() != VectorType::get({16}, b.getF32Type()))
+      return failure();
+    b.replaceOp(op, FloatLookupToAVX512::lookup(
+                        b, op.getLoc(), op.getTables()[0], op.getIndex()));
     return success();
   }
 };
@@ -320,10 +352,11 @@ void quench::populateQKToX86Patterns(RewritePatternSet &patterns,
   MLIRContext *context = patterns.getContext();
   PatternBenefit benefit = 2;
   if (features.avx512)
-    patterns.add<FieldToAVX512, FloatLookupToAVX512, QuantizeToAVX512>(context,
-                                                                       benefit);
+    patterns.add<FieldToAVX512, FloatLookupToAVX512, FloatLookupValuesToAVX512,
+                 QuantizeToAVX512>(context, benefit);
   if (features.vbmi)
-    patterns.add<WindowToAVX512, LookupToAVX512>(context, benefit);
+    patterns.add<WindowToAVX512, LookupToAVX512, LookupValuesToAVX512>(context,
+                                                                       benefit);
   if (features.gfni)
     patterns.add<AffineToAVX512>(context, benefit);
   if (features.vnni)

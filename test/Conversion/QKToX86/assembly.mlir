@@ -44,6 +44,23 @@ func.func @lookup256(%v : vector<64xi8>) -> vector<64xi8> {
   return %a : vector<64xi8>
 }
 
+// CHECK-LABEL: lookup_values:
+// CHECK-DAG: vperm{{[it]}}2b
+// CHECK-DAG: vpmovb2m
+// CHECK: ret
+func.func @lookup_values(%v : vector<64xi8>, %t : memref<256xi8>) -> vector<64xi8> {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 64 : index
+  %c2 = arith.constant 128 : index
+  %c3 = arith.constant 192 : index
+  %t0 = vector.load %t[%c0] : memref<256xi8>, vector<64xi8>
+  %t1 = vector.load %t[%c1] : memref<256xi8>, vector<64xi8>
+  %t2 = vector.load %t[%c2] : memref<256xi8>, vector<64xi8>
+  %t3 = vector.load %t[%c3] : memref<256xi8>, vector<64xi8>
+  %a = qk.lookup_values %v in %t0, %t1, %t2, %t3 : vector<64xi8>, vector<64xi8>, vector<64xi8>, vector<64xi8>, vector<64xi8> -> vector<64xi8>
+  return %a : vector<64xi8>
+}
+
 // CHECK-LABEL: float_lookup:
 // CHECK: vpermps
 func.func @float_lookup(%v : vector<16xi32>) -> vector<16xf32> {

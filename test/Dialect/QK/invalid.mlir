@@ -149,3 +149,27 @@ func.func @butterfly(%v : vector<16xf32>) {
   %a = qk.butterfly %v distance 16 : vector<16xf32>
   return
 }
+
+// -----
+
+func.func @three_tables(%v : vector<64xi8>) {
+  // expected-error @+1 {{has 3 tables, it must have 1, 2 or 4}}
+  %a = qk.lookup_values %v in %v, %v, %v : vector<64xi8>, vector<64xi8>, vector<64xi8>, vector<64xi8> -> vector<64xi8>
+  return
+}
+
+// -----
+
+func.func @long_table(%v : vector<128xi8>) {
+  // expected-error @+1 {{has a table of 512 entries, it must be a power of two, at most 256 bytes}}
+  %a = qk.lookup_values %v in %v, %v, %v, %v : vector<128xi8>, vector<128xi8>, vector<128xi8>, vector<128xi8>, vector<128xi8> -> vector<128xi8>
+  return
+}
+
+// -----
+
+func.func @words(%v : vector<16xi32>, %t : vector<16xi8>) {
+  // expected-error @+1 {{looks 'i8' up with an index of 'i32', bytes need bytes and floats need words}}
+  %a = qk.lookup_values %v in %t : vector<16xi32>, vector<16xi8> -> vector<16xi8>
+  return
+}

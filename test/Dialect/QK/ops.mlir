@@ -28,6 +28,16 @@ func.func @float_table(%v : vector<16xi32>) -> vector<16xf32> {
   return %a : vector<16xf32>
 }
 
+// CHECK-LABEL: func.func @tables_of_values
+func.func @tables_of_values(%v : vector<64xi8>, %a : vector<64xi8>, %b : vector<64xi8>, %w : vector<16xi32>,
+                            %f : vector<16xf32>) -> (vector<64xi8>, vector<16xf32>) {
+  // CHECK: qk.lookup_values %{{.*}} in %{{.*}}, %{{.*}} : vector<64xi8>, vector<64xi8>, vector<64xi8> -> vector<64xi8>
+  %r = qk.lookup_values %v in %a, %b : vector<64xi8>, vector<64xi8>, vector<64xi8> -> vector<64xi8>
+  // CHECK: qk.lookup_values %{{.*}} in %{{.*}} : vector<16xi32>, vector<16xf32> -> vector<16xf32>
+  %s = qk.lookup_values %w in %f : vector<16xi32>, vector<16xf32> -> vector<16xf32>
+  return %r, %s : vector<64xi8>, vector<16xf32>
+}
+
 // CHECK-LABEL: func.func @sums
 func.func @sums(%acc : vector<16xi32>, %w : vector<64xi8>, %x : i32, %e : vector<32xi16>, %o : vector<32xi16>)
     -> (vector<16xi32>, vector<32xi16>) {

@@ -104,6 +104,44 @@ Case lookupCase(int size) {
           }};
 }
 
+/// A table in registers: those of b, c, a and b.
+Case lookupValuesCase(int tables) {
+  const char *names[] = {"%b", "%c", "%a", "%b"};
+  std::string in, types;
+  for (int i = 0; i < tables; ++i) {
+    in += std::string(i ? ", " : "") + names[i];
+    types += "vector<64xi8>, ";
+  }
+  types.resize(types.size() - 2);
+  return {"lookup_values_" + std::to_string(tables),
+          "%r = qk.lookup_values %a in " + in + " : vector<64xi8>, " + types +
+              " -> vector<64xi8>\n",
+          [=](const Bytes &a, const Bytes &b, const Bytes &c) {
+            const Bytes *table[] = {&b, &c, &a, &b};
+            Bytes r(64);
+            for (int i = 0; i < 64; ++i) {
+              int at = a[i] % (64 * tables);
+              r[i] = (*table[at / 64])[at % 64];
+            }
+            return r;
+          }};
+}
+
+Case floatLookupValuesCase() {
+  return {"lookup_values_float",
+          "%i = vector.bitcast %a : vector<64xi8> to vector<16xi32>\n"
+          "%t = vector.bitcast %b : vector<64xi8> to vector<16xf32>\n"
+          "%f = qk.lookup_values %i in %t : vector<16xi32>, vector<16xf32> -> "
+          "vector<16xf32>\n"
+          "%r = vector.bitcast %f : vector<16xf32> to vector<64xi8>\n",
+          [](const Bytes &a, const Bytes &b, const Bytes &) {
+            Bytes r(64);
+            for (int i = 0; i < 16; ++i)
+              std::memcpy(&r[4 * i], &b[4 * (a[4 * i] & 15)], 4);
+            return r;
+          }};
+}
+
 Case floatLookupCase() {
   return {"lookup_float",
           "%i = vector.bitcast %a : vector<64xi8> to vector<16xi32>\n"
@@ -259,7 +297,10 @@ std::vector<Case> allCases() {
       windowCase("funnel_64", 64, true, {1, 30, 57, 63, 64, 80, 100, 120}, 8));
   for (int size : {16, 32, 64, 128, 256})
     cases.push_back(lookupCase(size));
+  for (int tables : {1, 2, 4})
+    cases.push_back(lookupValuesCase(tables));
   cases.push_back(floatLookupCase());
+  cases.push_back(floatLookupValuesCase());
   cases.push_back(affineCase({255, 1, 3, 128, 0, 85, 170, 240}, 0));
   cases.push_back(affineCase({1, 2, 4, 8, 16, 32, 64, 128}, 255));
   cases.push_back(affineCase({128, 64, 32, 16, 8, 4, 2, 1}, 35));

@@ -140,6 +140,35 @@ OpFoldResult LookupOp::fold(FoldAdaptor adaptor) {
 }
 
 //===----------------------------------------------------------------------===//
+// LookupValuesOp
+//===----------------------------------------------------------------------===//
+
+LogicalResult LookupValuesOp::verify() {
+  auto type = cast<VectorType>(getResult().getType());
+  Type element = type.getElementType();
+  size_t count = getTables().size();
+  if (count != 1 && count != 2 && count != 4)
+    return emitOpError("has ") << count << " tables, it must have 1, 2 or 4";
+  for (Value table : getTables())
+    if (table.getType() != type)
+      return emitOpError("has a table of type ")
+             << table.getType() << " and a result of " << type;
+  if (lanes(getIndex()) != type.getNumElements())
+    return emitOpError("has ") << lanes(getIndex()) << " indices and "
+                               << type.getNumElements() << " results";
+  int64_t size = count * type.getNumElements();
+  if (!llvm::isPowerOf2_64(size) || size > (element.isF32() ? 16 : 256))
+    return emitOpError("has a table of ")
+           << size << " entries, it must be a power of two, at most "
+           << (element.isF32() ? "16 floats" : "256 bytes");
+  Type index = cast<VectorType>(getIndex().getType()).getElementType();
+  if (index.isInteger(8) != element.isInteger(8))
+    return emitOpError("looks ") << element << " up with an index of " << index
+                                 << ", bytes need bytes and floats need words";
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
 // AffineOp
 //===----------------------------------------------------------------------===//
 

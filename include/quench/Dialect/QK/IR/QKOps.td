@@ -102,6 +102,26 @@ def QK_LookupOp : QK_Op<"lookup"> {
   let hasVerifier = 1;
 }
 
+def QK_LookupValuesOp : QK_Op<"lookup_values"> {
+  let summary = "an entry of a table in registers for each lane";
+  let description = [{
+    As `qk.lookup`, but the table is only known when the program runs: 1, 2 or 4
+    vectors of the result's type, joined. Their entries together are a power of two,
+    at most 256 bytes or 16 floats.
+
+    ```mlir
+    %w = qk.lookup_values %codes in %t0, %t1 : vector<64xi8>, vector<64xi8>, vector<64xi8> -> vector<64xi8>
+    ```
+  }];
+  let arguments = (ins AnyTypeOf<[QK_Bytes, QK_Words]>:$index,
+                       Variadic<AnyTypeOf<[QK_Bytes, QK_Floats]>>:$tables);
+  let results = (outs AnyTypeOf<[QK_Bytes, QK_Floats]>:$result);
+  let assemblyFormat = [{
+    $index `in` $tables attr-dict `:` type($index) `,` type($tables) `->` type($result)
+  }];
+  let hasVerifier = 1;
+}
+
 def QK_AffineOp : QK_Op<"affine", [SameOperandsAndResultType]> {
   let summary = "an affine map of each byte over GF(2)";
   let description = [{
