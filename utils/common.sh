@@ -23,7 +23,14 @@ step() {
   mkdir -p "$LOGS"
   log="$LOGS/$(tr -c 'A-Za-z0-9\n' '-' <<<"$title" | tr -s -).log"
   printf '%-52s' "$title"
-  "$@" >"$log" 2>&1 </dev/null || status=$?
+  # A shell of its own, so that the command's `exit` ends the step only, and `set -e` holds in it.
+  set +e
+  (
+    set -e
+    "$@"
+  ) >"$log" 2>&1 </dev/null
+  status=$?
+  set -e
   if [ "$status" -ne 0 ]; then
     printf 'failed after %s s\n' $((SECONDS - start))
     tail -n 40 "$log" >&2

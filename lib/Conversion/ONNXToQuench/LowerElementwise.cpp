@@ -62,6 +62,26 @@ struct Scalars {
 };
 } // namespace
 
+namespace {
+/// Functions of floats that are one op.
+struct UnaryOp {
+  llvm::StringLiteral kind;
+  Value (*create)(OpBuilder &, Location, Value);
+};
+} // namespace
+
+template <typename Op> static Value one(OpBuilder &b, Location loc, Value x) {
+  return Op::create(b, loc, x);
+}
+
+static constexpr UnaryOp kUnaryOps[] = {
+    {"Sqrt", one<math::SqrtOp>},   {"Exp", one<math::ExpOp>},
+    {"Log", one<math::LogOp>},     {"Erf", one<math::ErfOp>},
+    {"Tanh", one<math::TanhOp>},   {"Neg", one<arith::NegFOp>},
+    {"Abs", one<math::AbsFOp>},    {"Round", one<math::RoundEvenOp>},
+    {"Floor", one<math::FloorOp>}, {"Ceil", one<math::CeilOp>},
+    {"Sin", one<math::SinOp>},     {"Cos", one<math::CosOp>}};
+
 LogicalResult Lowering::unary(Operation *op) {
   Value input = op->getOperand(0);
   Type type = elementOf(input);
@@ -81,34 +101,13 @@ LogicalResult Lowering::unary(Operation *op) {
                  : kind == "Abs" ? s.max(x, negative)
                                  : s.max(x, zero);
         }
-        if (kind == "Sqrt")
-          return math::SqrtOp::create(b, loc, x);
-        if (kind == "Exp")
-          return math::ExpOp::create(b, loc, x);
-        if (kind == "Log")
-          return math::LogOp::create(b, loc, x);
-        if (kind == "Erf")
-          return math::ErfOp::create(b, loc, x);
-        if (kind == "Tanh")
-          return math::TanhOp::create(b, loc, x);
+        for (const UnaryOp &simple : kUnaryOps)
+          if (kind == simple.kind)
+            return simple.create(b, loc, x);
         if (kind == "Sigmoid")
           return s.sigmoid(x);
         if (kind == "Relu")
           return s.max(x, s.number(type, 0));
-        if (kind == "Neg")
-          return arith::NegFOp::create(b, loc, x);
-        if (kind == "Abs")
-          return math::AbsFOp::create(b, loc, x);
-        if (kind == "Round")
-          return math::RoundEvenOp::create(b, loc, x);
-        if (kind == "Floor")
-          return math::FloorOp::create(b, loc, x);
-        if (kind == "Ceil")
-          return math::CeilOp::create(b, loc, x);
-        if (kind == "Sin")
-          return math::SinOp::create(b, loc, x);
-        if (kind == "Cos")
-          return math::CosOp::create(b, loc, x);
         if (kind == "Reciprocal")
           return s.div(s.number(type, 1), x);
         if (kind == "Softplus")
@@ -419,23 +418,22 @@ static std::optional<AffineMap> quantizationMap(Builder &b, int64_t rank,
   return AffineMap::get(rank, 0, b.getAffineDimExpr(axis));
 }
 
-LogicalResult Lowering::dequantize(Operation *op) {
-  Value codes = op->getOperand(0), scale = op->getOperand(1),
-        zero = getOperand(op, 2);
-  Type type = elementOf(op->getResult(0));
-  Dims dims = dimsOf(codes);
-  int64_t rank = dims.size(), axis = getInt(op, "axis", 1);
+/// Tensor, scale and perhaps zero point of a (de)quantizing node, and how they
+/// are read. Failure: another form; it was reported.
+LogicalResult Lowering::quantizedOperands(Operation *op,
+                                          SmallVectorImpl<Value> &inputs,
+                                          SmallVectorImpl<AffineMap> &maps) {
+  Value scale = op->getOperand(1), zero = getOperand(op, 2);
+  int64_t rank = dimsOf(op->getOperand(0)).size();
+  int64_t axis = getInt(op, "axis", 1);
   axis = axis < 0 ? axis + rank : axis;
   bool single =
       llvm::all_of(dimsOf(scale), [](const Dim &d) { return d.isConstant(1); });
   auto map = quantizationMap(builder, rank, shapes.rank(scale), single, axis);
-  if (getInt(op, "block_size", 0) || !map ||
-      !elementOf(codes).isSignlessInteger() ||
-      elementOf(codes).getIntOrFloatBitWidth() < 8 || !isa<FloatType>(type))
-    return fail("only signed codes with a scale per tensor or axis are "
-                "supported");
-  SmallVector<Value> inputs = {tensor(codes), tensor(scale)};
-  SmallVector<AffineMap> maps = {builder.getMultiDimIdentityMap(rank), *map};
+  if (getInt(op, "block_size", 0) || !map)
+    return fail("only one scale per tensor or axis is supported");
+  inputs.assign({tensor(op->getOperand(0)), tensor(scale)});
+  maps.assign({builder.getMultiDimIdentityMap(rank), *map});
   if (zero) {
     inputs.push_back(tensor(zero));
     auto zeroMap =
@@ -444,15 +442,25 @@ LogicalResult Lowering::dequantize(Operation *op) {
       return fail("its zero points do not have the form of its scales");
     maps.push_back(*zeroMap);
   }
-  if (!llvm::all_of(inputs, [](Value v) { return bool(v); }))
+  return success(llvm::all_of(inputs, [](Value v) { return bool(v); }));
+}
+
+LogicalResult Lowering::dequantize(Operation *op) {
+  Type type = elementOf(op->getResult(0)), from = elementOf(op->getOperand(0));
+  if (!from.isSignlessInteger() || from.getIntOrFloatBitWidth() < 8 ||
+      !isa<FloatType>(type))
+    return fail("only signed codes of at least 8 bits are supported");
+  SmallVector<Value> inputs;
+  SmallVector<AffineMap> maps;
+  if (mlir::failed(quantizedOperands(op, inputs, maps)))
     return failure();
   set(op->getResult(0),
-      parallel(dims, type, inputs, maps,
+      parallel(dimsOf(op->getOperand(0)), type, inputs, maps,
                [&](OpBuilder &b, Location loc, ValueRange args) {
                  Scalars s{b, loc};
                  Type wide = b.getI32Type();
                  Value code = castScalar(b, loc, args[0], wide);
-                 if (zero)
+                 if (args.size() > 2)
                    code = arith::SubIOp::create(
                        b, loc, code, castScalar(b, loc, args[2], wide));
                  return s.mul(castScalar(b, loc, code, type),
@@ -462,38 +470,20 @@ LogicalResult Lowering::dequantize(Operation *op) {
 }
 
 LogicalResult Lowering::quantize(Operation *op) {
-  Value input = op->getOperand(0), scale = op->getOperand(1),
-        zero = getOperand(op, 2);
-  Type type = elementOf(op->getResult(0)), from = elementOf(input);
-  Dims dims = dimsOf(input);
-  int64_t rank = dims.size(), axis = getInt(op, "axis", 1);
-  axis = axis < 0 ? axis + rank : axis;
-  bool single =
-      llvm::all_of(dimsOf(scale), [](const Dim &d) { return d.isConstant(1); });
-  auto map = quantizationMap(builder, rank, shapes.rank(scale), single, axis);
-  if (getInt(op, "block_size", 0) || !map || !type.isSignlessInteger(8) ||
-      !isa<FloatType>(from))
-    return fail("only int8 codes with a scale per tensor or axis are "
-                "supported");
-  SmallVector<Value> inputs = {tensor(input), tensor(scale)};
-  SmallVector<AffineMap> maps = {builder.getMultiDimIdentityMap(rank), *map};
-  if (zero) {
-    inputs.push_back(tensor(zero));
-    auto zeroMap =
-        quantizationMap(builder, rank, shapes.rank(zero), single, axis);
-    if (!zeroMap)
-      return fail("its zero points do not have the form of its scales");
-    maps.push_back(*zeroMap);
-  }
-  if (!llvm::all_of(inputs, [](Value v) { return bool(v); }))
+  Type type = elementOf(op->getResult(0)), from = elementOf(op->getOperand(0));
+  if (!type.isSignlessInteger(8) || !isa<FloatType>(from))
+    return fail("only int8 codes are supported");
+  SmallVector<Value> inputs;
+  SmallVector<AffineMap> maps;
+  if (mlir::failed(quantizedOperands(op, inputs, maps)))
     return failure();
   set(op->getResult(0),
-      parallel(dims, type, inputs, maps,
+      parallel(dimsOf(op->getOperand(0)), type, inputs, maps,
                [&](OpBuilder &b, Location loc, ValueRange args) -> Value {
                  Scalars s{b, loc};
                  Value x = s.div(args[0], castScalar(b, loc, args[1], from));
                  x = math::RoundEvenOp::create(b, loc, x);
-                 if (zero)
+                 if (args.size() > 2)
                    x = s.add(x, castScalar(b, loc, args[2], from));
                  x = s.max(s.min(x, s.number(from, 127)), s.number(from, -128));
                  return castScalar(b, loc, x, type);

@@ -84,6 +84,10 @@ private:
   mlir::LogicalResult cast(mlir::Operation *op);
   mlir::LogicalResult clip(mlir::Operation *op);
   mlir::LogicalResult gelu(mlir::Operation *op);
+  mlir::LogicalResult
+  quantizedOperands(mlir::Operation *op,
+                    llvm::SmallVectorImpl<mlir::Value> &inputs,
+                    llvm::SmallVectorImpl<mlir::AffineMap> &maps);
   mlir::LogicalResult dequantize(mlir::Operation *op);
   mlir::LogicalResult quantize(mlir::Operation *op);
 
