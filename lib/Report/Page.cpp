@@ -51,6 +51,8 @@ svg .inside { font-size: 14px; font-weight: 600; fill: var(--paper); }
 .limit { stroke: var(--faint); stroke-width: 1.5; stroke-dasharray: 5 4; }
 .curve { stroke: var(--c0); stroke-width: 2; }
 .join { stroke-width: 1.2; opacity: .45; }
+.shade { fill: var(--c0); }
+svg .over { fill: var(--paper); } svg .under { fill: var(--ink); }
 .dot { stroke: var(--paper); stroke-width: 1; }
 .legend { display: flex; flex-wrap: wrap; gap: .3em 1.4em; margin: 0 0 1em;
   padding: 0; list-style: none; }
@@ -133,6 +135,7 @@ private:
   std::string errorOverBits() const;
   std::string budgetCurve() const;
   std::string shares() const;
+  std::string bitsOfBlocks() const;
 
   const LayerTable &table;
   std::vector<std::string> roles;
@@ -193,12 +196,19 @@ std::string Plots::shares() const {
   return shareFigure("Bytes of the weights", shares);
 }
 
+std::string Plots::bitsOfBlocks() const {
+  std::vector<ShadeCell> cells;
+  for (const Layer &layer : table.layers)
+    if (layer.block >= 0)
+      cells.push_back(
+          {series(layer), layer.block, layer.bitsPerWeight(), describe(layer)});
+  return shadeFigure("Bits a weight of each layer, by block", roles, cells);
+}
+
 void Plots::write(raw_ostream &out) const {
-  out << shares();
+  out << shares() << bitsOfBlocks();
   std::vector<std::string> figures = {
       budgetCurve(),
-      overBlocks("Bits a weight", {"bits a weight"},
-                 [](const Layer &layer) { return layer.bitsPerWeight(); }),
       errorOverBits(),
       overBlocks("Error of the outputs", {"relative squared error", true},
                  [](const Layer &layer) { return layer.loss; }),

@@ -125,10 +125,6 @@ Plot::Scale Plot::scale(const Axis &axis, bool vertical) const {
   scale.high += margin;
   if (above)
     scale.low = std::max(0.0, scale.low);
-  if (axis.low)
-    scale.low = scale.raw(*axis.low);
-  if (axis.high)
-    scale.high = scale.raw(*axis.high);
   return scale;
 }
 
@@ -181,10 +177,10 @@ std::string Plot::figure() const {
   for (const PlotLine &curve : lines) {
     path("line " + curve.style, curve.points);
     if (!curve.label.empty() && !curve.points.empty()) {
-      auto [px, py] = curve.points[curve.points.size() / 2];
+      auto [px, py] = curve.points[curve.points.size() * 5 / 8];
       if (shows(px, py))
-        label("note", std::clamp(across.at(px), kLeft, right) + 6,
-              std::clamp(up.at(py), kTop, bottom) - 6, curve.label);
+        label("note end", std::clamp(across.at(px), kLeft, right) - 8,
+              std::clamp(up.at(py), kTop, bottom) + 14, curve.label);
     }
   }
   if (joined) {
@@ -229,5 +225,59 @@ std::string quench::shareFigure(llvm::StringRef name,
               "</text>\n";
     at += width;
   }
+  return text + "</svg>\n</figure>\n";
+}
+
+std::string quench::shadeFigure(llvm::StringRef name,
+                                const std::vector<std::string> &rows,
+                                const std::vector<ShadeCell> &cells) {
+  if (cells.empty())
+    return "";
+  int64_t columns = 0;
+  double low = INFINITY, high = -INFINITY;
+  for (const ShadeCell &cell : cells) {
+    columns = std::max(columns, cell.column + 1);
+    low = std::min(low, cell.number);
+    high = std::max(high, cell.number);
+  }
+  std::vector<unsigned> used; // rows that have cells
+  for (unsigned row = 0; row != rows.size(); ++row)
+    if (llvm::any_of(cells,
+                     [&](const ShadeCell &cell) { return cell.row == row; }))
+      used.push_back(row);
+  constexpr double left = 90, width = 1300, lineHeight = 26;
+  double step = std::min(60.0, (width - left) / columns);
+  double bottom = lineHeight * used.size();
+  std::string text = "<figure class=\"wide\">\n<figcaption>" + escaped(name) +
+                     "</figcaption>\n<svg viewBox=\"0 0 " + place(width) + " " +
+                     place(bottom + 24) + "\" role=\"img\" aria-label=\"" +
+                     escaped(name) + "\">\n";
+  auto label = [&](llvm::StringRef style, double x, double y,
+                   llvm::StringRef words) {
+    text += "<text class=\"" + style.str() + "\" x=\"" + place(x) + "\" y=\"" +
+            place(y) + "\">" + escaped(words) + "</text>\n";
+  };
+  for (auto [line, row] : llvm::enumerate(used))
+    label("name end", left - 8, lineHeight * (line + 0.5) + 5,
+          rows[row].empty() ? "no role" : rows[row]);
+  for (const ShadeCell &cell : cells) {
+    double x = left + step * cell.column;
+    double y = lineHeight * (llvm::find(used, cell.row) - used.begin());
+    double strength = high > low ? (cell.number - low) / (high - low) : 0.5;
+    text += "<rect class=\"shade\" x=\"" + place(x) + "\" y=\"" + place(y) +
+            "\" width=\"" + place(step - 2) + "\" height=\"" +
+            place(lineHeight - 2) + "\" rx=\"2\" fill-opacity=\"" +
+            printed("%.3f", 0.08 + 0.92 * strength) + "\"><title>" +
+            escaped(cell.title) + "</title></rect>\n";
+    bool whole = std::fabs(cell.number - std::round(cell.number)) < 0.02;
+    if (step > 26)
+      label(strength > 0.55 ? "middle over" : "middle under", x + step / 2 - 1,
+            y + lineHeight / 2 + 3.5,
+            printed(whole ? "%.0f" : "%.1f", cell.number));
+  }
+  int64_t every = columns > 24 ? 5 : columns > 12 ? 2 : 1;
+  for (int64_t column = 0; column < columns; column += every)
+    label("tick middle", left + step * (column + 0.5) - 1, bottom + 16,
+          std::to_string(column));
   return text + "</svg>\n</figure>\n";
 }

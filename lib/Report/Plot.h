@@ -15,7 +15,6 @@
 #define QUENCH_LIB_REPORT_PLOT_H
 
 #include "llvm/ADT/StringRef.h"
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,18 +23,18 @@ namespace quench {
 /// How many colors the style sheet has; further series share them.
 constexpr unsigned kSeriesColors = 10;
 
+/// It shows the range of the data, a little widened.
 struct Axis {
   std::string label;
   bool logarithmic = false;
   bool whole = false; // only whole numbers are marked
-  /// The range; by default that of the data, a little widened.
-  std::optional<double> low, high;
 };
 
 struct PlotPoint {
   double x, y;
   unsigned series;
   std::string title; // shown when pointed at
+  double radius = 3.6;
 };
 
 /// A line; its label stands at its right end.
@@ -80,6 +79,18 @@ struct Share {
   std::string label;
 };
 std::string shareFigure(llvm::StringRef name, const std::vector<Share> &shares);
+
+/// A cell of a table of shades: the higher its number, the stronger its color.
+struct ShadeCell {
+  unsigned row;
+  int64_t column;
+  double number;
+  std::string title;
+};
+/// Rows have names, columns are numbered.
+std::string shadeFigure(llvm::StringRef name,
+                        const std::vector<std::string> &rows,
+                        const std::vector<ShadeCell> &cells);
 
 } // namespace quench
 
