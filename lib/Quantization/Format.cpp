@@ -61,8 +61,9 @@ void Format::decodeTile(const uint32_t *codes, const GroupParams *params,
 }
 
 uint16_t Format::roundScale(float scale) const {
-  uint16_t half = scaleToHalf(std::fabs(scale));
-  return std::signbit(scale) ? half | 0x8000 : half;
+  ScaleKind kind = group() == 0 ? ScaleKind::Half : scaleKind();
+  uint16_t code = floatToScale(kind, std::fabs(scale));
+  return kind == ScaleKind::Half && std::signbit(scale) ? code | 0x8000 : code;
 }
 
 void Format::nearestAll(const float *values, int64_t count, GroupParams params,

@@ -181,7 +181,7 @@ public:
                       float *values) const = 0;
   /// The storable scale nearest to a real one, of the same sign; what a group
   /// that has codes already may be given instead of the scale that was fitted.
-  /// The default rounds to f16.
+  /// The default knows scaleKind(); kinds without sign take the magnitude.
   virtual uint16_t roundScale(float scale) const;
   /// The scale of the whole weight (hasTensorScale()) of n values.
   virtual float fitTensor(const float *values, int64_t n,

@@ -8,13 +8,10 @@
 #ifndef QUENCH_LIB_QUANTIZATION_QUANTIZERS_COMMON_H
 #define QUENCH_LIB_QUANTIZATION_QUANTIZERS_COMMON_H
 
+#include "quench/Quantization/Parallel.h"
 #include "quench/Quantization/Quantizer.h"
 
 namespace quench {
-
-/// Calls fn(i) for i in [0, count) on at most `threads` threads, in no order.
-void forEachIndex(int64_t count, int threads,
-                  llvm::function_ref<void(int64_t)> fn);
 
 /// Each group fitted, each codeword the nearest one; with the loss.
 QuantizeResult roundToNearest(const QuantizeProblem &problem,

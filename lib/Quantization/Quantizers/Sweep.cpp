@@ -1,0 +1,281 @@
+//===- Sweep.cpp - Coding rows with feedback ------------------------------===//
+//
+// Part of the Quench project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "Quantizers/Sweep.h"
+#include "Quantizers/Gemm.h"
+#include <cmath>
+
+using namespace quench;
+
+LevelTable::LevelTable(const Format &format) {
+  GroupParams unit{format.roundScale(1.0f), 0};
+  for (uint32_t code = 0; code < 1u << format.codeBits(); ++code) {
+    float level;
+    format.decode(code, unit, &level);
+    levels.push_back({level, code});
+  }
+  std::sort(levels.begin(), levels.end());
+}
+
+RowSweep::RowSweep(const Format &format, const float *weight, int64_t first,
+                   int64_t rows, int64_t cols, float tensorScale,
+                   const SweepOptions &options, const LevelTable *levels)
+    : format(format), first(first), rows(rows), cols(cols),
+      codedRowCount(codedRows(format, rows)), perRow(codesPerRow(format, cols)),
+      groups(format.groupsPerRow(cols)), options(options), levels(levels),
+      order(cols), weights(rows * cols), errors(rows * cols),
+      codes(codedRowCount * perRow), params(codedRowCount * groups) {
+  for (int64_t i = 0; i < cols; ++i)
+    order[i] = i;
+  const float *from = weight + first * cols;
+  for (int64_t i = 0; i < rows * cols; ++i)
+    weights[i] = std::isfinite(from[i]) ? from[i] / tensorScale : 0.0f;
+  int64_t tile = format.tileRows() * format.tileColumns();
+  if (format.hasTiles()) {
+    tileCodes.resize(tile);
+  } else {
+    int64_t group = format.group() == 0 ? cols : format.group();
+    groupColumns = codeColumns(format, std::min(group, cols));
+    restColumns = codeColumns(format, cols % group);
+  }
+  word.resize(tile);
+  decoded.resize(tile);
+}
+
+void RowSweep::reorder(const CodePlan &plan) {
+  if (order == plan.order)
+    return;
+  std::vector<float> natural(cols);
+  for (std::vector<float> *matrix : {&weights, &errors})
+    for (int64_t row = 0; row < rows; ++row) {
+      float *values = at(*matrix, row, 0);
+      for (int64_t place = 0; place < cols; ++place)
+        natural[order[place]] = values[place];
+      for (int64_t place = 0; place < cols; ++place)
+        values[place] = natural[plan.order[place]];
+    }
+  order = plan.order;
+}
+
+/// The targets of a batch, but for the errors that blocks of it will make.
+void RowSweep::startBatch(const Feedback &feedback, int64_t index) {
+  const CodeBatch &batch = feedback.plan.batches[index];
+  for (int64_t row = 0; row < rows; ++row)
+    std::copy_n(at(weights, row, batch.place), batch.width,
+                targets.data() + row * batch.width);
+  if (!feedback.panels[index].empty())
+    multiplyAdd(targets.data(), batch.width, errors.data(), cols,
+                feedback.panels[index].data(), batch.width, rows, batch.width,
+                feedback.triangular ? batch.place : cols);
+}
+
+/// Feeds the changes of the errors of a block to the places of its batch from
+/// `fromPlace` on.
+void RowSweep::push(const Spot &spot, int64_t fromPlace, const CodeBlock &block,
+                    const float *changes) {
+  const CodeBatch &batch = spot.batch();
+  const std::vector<float> &panel = spot.feedback.panels[spot.batchIndex];
+  int64_t count = batch.end() - fromPlace;
+  if (panel.empty() || count == 0)
+    return;
+  float *to = target(spot, fromPlace);
+  for (int64_t i = 0; i < block.width; ++i) {
+    const float *from = panel.data() + (block.place + i) * batch.width +
+                        fromPlace - batch.place;
+    float change = changes[i];
+    for (int64_t k = 0; k < count; ++k)
+      to[k] += change * from[k];
+  }
+}
+
+uint32_t RowSweep::stochasticCode(float value, GroupParams params, int64_t row,
+                                  int64_t column) const {
+  float scale = format.scaleOf(params);
+  if (scale == 0)
+    return format.nearest(&value, params);
+  float ratio = value / scale;
+  if (format.hasZeroPoint())
+    ratio += format.hasFloatZero() ? halfToFloat(params.zero) : params.zero;
+  auto above = std::upper_bound(
+      levels->levels.begin(), levels->levels.end(), ratio,
+      [](float value, const auto &level) { return value < level.first; });
+  if (above == levels->levels.begin())
+    return above->second;
+  auto below = above - 1;
+  if (above == levels->levels.end())
+    return below->second;
+  // A number in [0, 1) that belongs to this weight (splitmix64).
+  uint64_t z = options.seed + 0x9e3779b97f4a7c15 * (1 + row * cols + column);
+  z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
+  z = (z ^ z >> 27) * 0x94d049bb133111eb;
+  float random = static_cast<float>((z ^ z >> 31) >> 40) * 0x1p-24f;
+  float part = (ratio - below->first) / (above->first - below->first);
+  return random < part ? above->second : below->second;
+}
+
+/// Whether `decoded` ([height][tileColumns]) serves a block better than what it
+/// holds now, all other errors being what they are: the loss is the distance
+/// to the target in the metric of the block's moments, plus a constant.
+bool RowSweep::better(const Spot &spot, const CodeBlock &block,
+                      const float *decoded, int64_t height) {
+  const CodeBatch &batch = spot.batch();
+  const float *moments = spot.feedback.moments[spot.batchIndex].data() +
+                         (block.place - batch.place) * (batch.width + 1);
+  double gain = 0;
+  for (int64_t r = 0; r < height; ++r) {
+    const float *goal = targets.data() + (spot.row + r) * batch.width +
+                        block.place - batch.place;
+    const float *weight = at(weights, spot.row + r, block.place);
+    const float *error = at(errors, spot.row + r, block.place);
+    const float *fresh = decoded + r * format.tileColumns();
+    for (int64_t i = 0; i < block.width; ++i) {
+      float old = 0, now = 0;
+      for (int64_t j = 0; j < block.width; ++j) {
+        float moment = moments[i * batch.width + j];
+        old += moment * (goal[j] - weight[j] + error[j]);
+        now += moment * (goal[j] - fresh[j]);
+      }
+      gain += double(old) * (goal[i] - weight[i] + error[i]) -
+              double(now) * (goal[i] - fresh[i]);
+    }
+  }
+  return gain > 0;
+}
+
+/// Codes a block of one row. False: it stays as it is.
+bool RowSweep::codeBlock(const Spot &spot, const CodeBlock &block,
+                         bool descent) {
+  const float *goal = target(spot, block.place);
+  std::copy_n(goal, block.width, word.data());
+  std::fill(word.begin() + block.width, word.end(), 0.0f);
+  GroupParams used =
+      groups == 0 ? GroupParams() : paramsOf(spot.row, block.group);
+  uint32_t code =
+      options.stochastic
+          ? stochasticCode(goal[0], used, first + spot.row, order[block.place])
+          : format.nearest(word.data(), used);
+  uint32_t &stored = codes[spot.row * perRow + block.code];
+  if (descent && code == stored)
+    return false;
+  format.decode(code, used, decoded.data());
+  if (descent && !better(spot, block, decoded.data(), 1))
+    return false;
+  stored = code;
+  const float *weight = at(weights, spot.row, block.place);
+  float *error = at(errors, spot.row, block.place);
+  for (int64_t i = 0; i < block.width; ++i) {
+    float now = weight[i] - decoded[i];
+    word[i] = now - error[i];
+    error[i] = now;
+  }
+  push(spot, block.end(), block, word.data());
+  return true;
+}
+
+/// Codes a tile; a row past the weight's end does not count.
+bool RowSweep::codeTile(const Spot &spot, const CodeBlock &block,
+                        bool descent) {
+  int64_t tileRows = format.tileRows(), tileColumns = format.tileColumns();
+  int64_t height = std::min(tileRows, rows - spot.row);
+  std::fill(word.begin(), word.end(), 0.0f);
+  std::vector<float> counts(tileRows, 0.0f);
+  for (int64_t r = 0; r < height; ++r) {
+    counts[r] = 1;
+    const CodeBatch &batch = spot.batch();
+    std::copy_n(targets.data() + (spot.row + r) * batch.width + block.place -
+                    batch.place,
+                block.width, word.data() + r * tileColumns);
+  }
+  const GroupParams *used =
+      groups == 0 ? nullptr : params.data() + spot.row * groups;
+  format.nearestTile(word.data(), used,
+                     height == tileRows ? nullptr : counts.data(),
+                     tileCodes.data());
+  format.decodeTile(tileCodes.data(), used, decoded.data());
+  if (descent && !better(spot, block, decoded.data(), height))
+    return false;
+  for (int64_t r = 0; r < tileRows; ++r)
+    std::copy_n(tileCodes.data() + r * tileColumns, tileColumns,
+                codes.data() + (spot.row + r) * perRow + block.code);
+  for (int64_t r = 0; r < height; ++r) {
+    const float *weight = at(weights, spot.row + r, block.place);
+    float *error = at(errors, spot.row + r, block.place);
+    for (int64_t i = 0; i < block.width; ++i) {
+      float now = weight[i] - decoded[r * tileColumns + i];
+      word[i] = now - error[i];
+      error[i] = now;
+    }
+    push({spot.feedback, spot.batchIndex, spot.row + r}, block.end(), block,
+         word.data());
+  }
+  return true;
+}
+
+void RowSweep::sweep(const Feedback &feedback, bool descent, bool refit,
+                     bool recode) {
+  const CodePlan &plan = feedback.plan;
+  targets.resize(rows * plan.widestBatch);
+  for (int64_t index = 0, end = plan.batches.size(); index < end; ++index) {
+    const CodeBatch &batch = plan.batches[index];
+    startBatch(feedback, index);
+    if (format.hasTiles()) {
+      for (int64_t b = batch.firstBlock; b < batch.endBlock; ++b)
+        for (int64_t row = 0; row < rows; row += format.tileRows())
+          codeTile({feedback, index, row}, plan.blocks[b], descent);
+      continue;
+    }
+    bool fits = groups != 0 && plan.wholeGroups &&
+                (descent ? refit : !options.staticGroups);
+    for (int64_t row = 0; row < rows; ++row) {
+      Spot spot{feedback, index, row};
+      int64_t group = -1;
+      for (int64_t b = batch.firstBlock; b < batch.endBlock; ++b) {
+        const CodeBlock &block = plan.blocks[b];
+        if (fits && block.group != group) {
+          group = block.group;
+          if (descent)
+            refitGroup(spot, b);
+          else
+            fitWholeGroup(spot, b);
+        }
+        if (recode)
+          codeBlock(spot, block, descent);
+      }
+    }
+  }
+}
+
+void RowSweep::encode(const Feedback &feedback) {
+  reorder(feedback.plan);
+  std::fill(errors.begin(), errors.end(), 0.0f);
+  if (groups != 0 && (options.staticGroups || !feedback.plan.wholeGroups))
+    fitRows(feedback);
+  sweep(feedback, /*descent=*/false, /*refit=*/false, /*recode=*/true);
+  uint32_t none;
+  std::fill(word.begin(), word.end(), 0.0f);
+  for (auto [code, group] : feedback.plan.padding)
+    for (int64_t row = 0; row < rows; ++row) {
+      none = format.nearest(word.data(),
+                            groups == 0 ? GroupParams() : paramsOf(row, group));
+      codes[row * perRow + code] = none;
+    }
+}
+
+void RowSweep::descend(const Feedback &feedback, bool refit, bool recode) {
+  reorder(feedback.plan);
+  if (refit && groups == 1)
+    refitRows(feedback);
+  bool inGroups = refit && groups > 1 && feedback.plan.wholeGroups;
+  if (recode || inGroups)
+    sweep(feedback, /*descent=*/true, inGroups, recode);
+}
+
+void RowSweep::store(EncodedRows &encoded) const {
+  std::copy(codes.begin(), codes.end(), encoded.codes.begin() + first * perRow);
+  std::copy(params.begin(), params.end(),
+            encoded.params.begin() + first * groups);
+}

@@ -1,0 +1,126 @@
+//===- Sweep.h - Coding rows with feedback ----------------------*- C++ -*-===//
+//
+// Part of the Quench project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Some rows of a weight while they are coded. E = W - W^ are the errors so
+// far. A sweep goes over all blocks once; each is coded towards
+// w + sum over the other places j of E_j times the feedback from j.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef QUENCH_LIB_QUANTIZATION_QUANTIZERS_SWEEP_H
+#define QUENCH_LIB_QUANTIZATION_QUANTIZERS_SWEEP_H
+
+#include "Quantizers/Factor.h"
+#include "quench/Quantization/Quantizer.h"
+
+namespace quench {
+
+/// How rows are coded.
+struct SweepOptions {
+  bool search = false;       // searched scales, by weighted errors
+  bool staticGroups = false; // scales of groups from the weights themselves
+  bool stochastic = false;
+  uint64_t seed = 0;
+  float scale = 1; // times every fitted scale
+};
+
+/// What stochastic rounding needs of a scalar format: its levels at scale 1
+/// and zero point 0, in order, with their codes.
+struct LevelTable {
+  explicit LevelTable(const Format &format);
+  std::vector<std::pair<float, uint32_t>> levels;
+};
+
+class RowSweep {
+public:
+  /// Rows [first, first + rows) of `weight` (a row has cols numbers), divided
+  /// by `tensorScale`; `first` begins a tile. Numbers that are not finite
+  /// become 0. `format` is bound to its table.
+  RowSweep(const Format &format, const float *weight, int64_t first,
+           int64_t rows, int64_t cols, float tensorScale,
+           const SweepOptions &options, const LevelTable *levels);
+
+  /// LDLQ: fits the scales and gives every block a code. Rounds to nearest
+  /// where the feedback is empty.
+  void encode(const Feedback &feedback);
+  /// A pass with full feedback. With `refit`, the scale (and a zero point that
+  /// is a real number) of each group gets its best value for the codes at hand.
+  /// With `recode`, each block gets the code nearest to its best value where
+  /// that lowers the loss of its row (of its tile).
+  void descend(const Feedback &feedback, bool refit, bool recode);
+
+  /// The codes and params go to their rows of `encoded`.
+  void store(EncodedRows &encoded) const;
+
+private:
+  /// Where a block is coded: the batch of a sweep, and the row or the first row
+  /// of a tile.
+  struct Spot {
+    const Feedback &feedback;
+    int64_t batchIndex;
+    int64_t row;
+    const CodeBatch &batch() const { return feedback.plan.batches[batchIndex]; }
+  };
+  float *target(const Spot &spot, int64_t place) {
+    const CodeBatch &batch = spot.batch();
+    return targets.data() + spot.row * batch.width + place - batch.place;
+  }
+  float *at(std::vector<float> &matrix, int64_t row, int64_t place) {
+    return matrix.data() + row * cols + place;
+  }
+  GroupParams &paramsOf(int64_t row, int64_t group) {
+    return params[row * groups + group];
+  }
+
+  void sweep(const Feedback &feedback, bool descent, bool refit, bool recode);
+  void reorder(const CodePlan &plan);
+  void startBatch(const Feedback &feedback, int64_t batch);
+  void push(const Spot &spot, int64_t fromPlace, const CodeBlock &block,
+            const float *changes);
+
+  // Scales (SweepFit.cpp).
+  void fitRows(const Feedback &feedback);
+  void fitWholeGroup(const Spot &spot, int64_t block);
+  GroupParams fitGroup(const float *values, const float *weights,
+                       int64_t n) const;
+  double groupError(const float *values, const float *weights, int64_t n,
+                    GroupParams params) const;
+  void refitGroup(const Spot &spot, int64_t block);
+  void refitRows(const Feedback &feedback);
+  bool bestParams(const double a[3], const double c[2],
+                  GroupParams &params) const;
+  void decodePlaces(const CodePlan &plan, int64_t row, bool levelsOnly,
+                    int64_t firstBlock, int64_t endBlock, float *values);
+
+  // Codes.
+  bool codeBlock(const Spot &spot, const CodeBlock &block, bool descent);
+  bool codeTile(const Spot &spot, const CodeBlock &block, bool descent);
+  bool better(const Spot &spot, const CodeBlock &block, const float *decoded,
+              int64_t height);
+  uint32_t stochasticCode(float value, GroupParams params, int64_t row,
+                          int64_t column) const;
+
+  const Format &format;
+  int64_t first, rows, cols;
+  int64_t codedRowCount, perRow, groups;
+  const SweepOptions &options;
+  const LevelTable *levels;
+  /// Columns of the codewords of a group, and of a shorter last one.
+  std::vector<int32_t> groupColumns, restColumns;
+
+  std::vector<int32_t> order;         // of the columns of weights and errors
+  std::vector<float> weights, errors; // [rows][cols]
+  std::vector<float> targets;         // [rows][width of the batch]
+  std::vector<uint32_t> codes;        // [coded rows][perRow]
+  std::vector<GroupParams> params;    // [coded rows][groups]
+  std::vector<float> word, decoded;   // of one block or tile
+  std::vector<uint32_t> tileCodes;
+};
+
+} // namespace quench
+
+#endif // QUENCH_LIB_QUANTIZATION_QUANTIZERS_SWEEP_H
