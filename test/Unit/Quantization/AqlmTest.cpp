@@ -1,0 +1,214 @@
+//===- AqlmTest.cpp - Sums of learned codewords ---------------------------===//
+//
+// Part of the Quench project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "Samples.h"
+#include "quench/Quantization/Codebook.h"
+#include "quench/Quantization/Packing.h"
+#include <numeric>
+
+using namespace quench;
+
+static double meanSquare(llvm::ArrayRef<float> a, llvm::ArrayRef<float> b) {
+  double sum = 0;
+  for (size_t i = 0; i < a.size(); ++i)
+    sum += double(a[i] - b[i]) * (a[i] - b[i]);
+  return sum / a.size();
+}
+
+/// Mean squared error of rounding N(0, 1) to nearest: of the numbers that the
+/// table was learned from, or of others.
+static double gaussianError(llvm::StringRef spec, int64_t rows, int64_t cols,
+                            bool others = false) {
+  const Format &f = format(spec);
+  Samples samples(7);
+  std::vector<float> weight = samples.gaussians(rows * cols), back;
+  EncodedRows shared = fitShared(f, weight.data(), rows, cols, FitOptions());
+  if (others) {
+    rows = std::min<int64_t>(rows, 64);
+    weight = samples.gaussians(rows * cols);
+  }
+  back.resize(rows * cols);
+  decodeRows(f,
+             encodeNearest(f, weight.data(), rows, cols, FitOptions(), &shared),
+             back.data());
+  return meanSquare(weight, back);
+}
+
+TEST(Codebook, ClustersAreFoundAgain) {
+  // Well apart, k-means++ finds them all.
+  Samples samples(3);
+  std::vector<float> points;
+  for (int i = 0; i < 2000; ++i) {
+    int c = i % 20;
+    points.push_back(10 * (c % 5) + 0.1f * samples.gaussian());
+    points.push_back(10 * (c / 5) + 0.1f * samples.gaussian());
+  }
+  KMeansOptions options;
+  options.clusters = 20;
+  options.restarts = 3;
+  std::vector<float> centers = kMeans(points, 2, nullptr, options);
+  for (int c = 0; c < 20; ++c) {
+    float least = 1e9f;
+    for (int i = 0; i < 20; ++i)
+      least = std::min(least, std::hypot(centers[2 * i] - 10 * (c % 5),
+                                         centers[2 * i + 1] - 10 * (c / 5)));
+    EXPECT_LT(least, 0.1f) << c;
+  }
+  EXPECT_EQ(centers, kMeans(points, 2, nullptr, options)); // every time
+}
+
+TEST(Codebook, WeightsCount) {
+  // Two clusters for three points: the light one shares.
+  std::vector<float> points{0, 1, 10, 0, 1, 10, 0, 1, 10},
+      weights{1, 3, 1, 1, 3, 1, 1, 3, 1};
+  KMeansOptions options;
+  options.clusters = 2;
+  options.restarts = 4;
+  std::vector<float> centers = kMeans(points, 1, weights.data(), options);
+  std::sort(centers.begin(), centers.end());
+  EXPECT_FLOAT_EQ(centers[0], 0.75f);
+  EXPECT_FLOAT_EQ(centers[1], 10.0f);
+}
+
+TEST(Codebook, FewPoints) {
+  KMeansOptions options;
+  options.clusters = 8;
+  std::vector<float> points{1, 2, 3};
+  std::vector<float> centers = kMeans(points, 1, nullptr, options);
+  EXPECT_EQ(centers, (std::vector<float>{1, 2, 3, 1, 2, 3, 1, 2}));
+  EXPECT_EQ(kMeans({}, 4, nullptr, options), std::vector<float>(32));
+}
+
+TEST(Codebook, WholeBeamFindsTheNearestSum) {
+  Samples samples(5);
+  for (int64_t entries : {4, 13, 32}) {
+    AdditiveCodebook book(2, entries, 5, samples.gaussians(2 * entries * 5));
+    for (int trial = 0; trial < 20; ++trial) {
+      std::vector<float> point = samples.gaussians(5), sum(5);
+      double least = 1e9;
+      for (uint32_t a = 0; a < entries; ++a)
+        for (uint32_t b = 0; b < entries; ++b) {
+          uint32_t codes[2] = {a, b};
+          book.sum(codes, sum.data());
+          least = std::min(least, meanSquare(point, sum));
+        }
+      uint32_t codes[2];
+      book.find(point.data(), entries, codes);
+      book.sum(codes, sum.data());
+      EXPECT_NEAR(meanSquare(point, sum), least, 1e-6);
+      // A small beam is no worse than none.
+      double last = 1e9;
+      for (int64_t beam : {1, 4, 32}) {
+        book.find(point.data(), beam, codes);
+        book.sum(codes, sum.data());
+        EXPECT_GE(meanSquare(point, sum), least - 1e-6);
+        last = meanSquare(point, sum);
+      }
+      EXPECT_NEAR(last, least, 1e-6);
+    }
+  }
+}
+
+TEST(Codebook, LeastSquaresFindsWhatMadeThePoints) {
+  Samples samples(9);
+  constexpr int64_t kWords = 400, kEntries = 8, kWidth = 3;
+  std::vector<float> truth = samples.gaussians(2 * kEntries * kWidth);
+  std::vector<uint32_t> codes;
+  std::vector<float> scales, errors;
+  for (int64_t i = 0; i < kWords; ++i) {
+    scales.push_back(0.5f + samples.uniform());
+    codes.push_back(samples.below(kEntries));
+    codes.push_back(samples.below(kEntries));
+    for (int64_t j = 0; j < kWidth; ++j)
+      errors.push_back(scales[i] *
+                       (truth[codes[2 * i] * kWidth + j] +
+                        truth[(kEntries + codes[2 * i + 1]) * kWidth + j]));
+  }
+  // Coordinates count differently, and neighbours together.
+  auto weigh = [](std::vector<float> &v) {
+    std::vector<float> old = v;
+    for (size_t i = 0; i < v.size(); ++i)
+      v[i] = (1 + i % 3) * old[i] + (i ? 0.3f * old[i - 1] : 0) +
+             (i + 1 < v.size() ? 0.3f * old[i + 1] : 0);
+  };
+  auto norm = [&](std::vector<float> v) {
+    std::vector<float> w = v;
+    weigh(w);
+    return std::inner_product(v.begin(), v.end(), w.begin(), 0.0);
+  };
+  std::vector<float> vectors(truth.size());
+  CodebookFit fit{2,    kEntries, kWidth, kWords, codes.data(), scales.data(),
+                  weigh};
+  double before = norm(errors), first = before;
+  for (int i = 0; i < 12; ++i) {
+    fit.improve(vectors, errors, 4);
+    double now = norm(errors);
+    EXPECT_LE(now, before * (1 + 1e-6));
+    before = now;
+  }
+  EXPECT_LT(before, 1e-6 * first);
+}
+
+// methods.md A1: 0.098 with all pairs, 0.107 with single codes in turn.
+TEST(Aqlm, GaussianError) {
+  EXPECT_LT(gaussianError("aqlm<2x8, group = 8>", 256, 2048, true), 0.098);
+  EXPECT_NEAR(gaussianError("aqlm<1x8, group = 8>", 256, 2048, true), 0.327,
+              0.010);
+  // Lloyd-Max quantizers of a normal distribution.
+  EXPECT_NEAR(gaussianError("aqlm<1x1, group = 1>", 32, 1024), 0.3634, 0.008);
+  EXPECT_NEAR(gaussianError("aqlm<1x2, group = 1>", 32, 1024), 0.1175, 0.003);
+  EXPECT_NEAR(gaussianError("aqlm<1x4, group = 1>", 32, 1024), 0.0095, 0.0005);
+}
+
+TEST(Aqlm, BitsCountTheTable) {
+  const Format &f = format("aqlm<2x8, group = 8>");
+  EXPECT_EQ(f.tableBytes(), 2 * 256 * 8 + 4);
+  EXPECT_EQ(f.bits(4096, 4096),
+            4096 * 4096 * 2 + 4096 * 16 + 8 * f.tableBytes());
+  // 3 bits for two weights, and tables that are repeated to 16 entries.
+  EXPECT_EQ(format("aqlm<1x3, group = 2>").bits(2, 5),
+            2 * (3 * 3 + 16) + 8 * (2 * 16 + 4));
+}
+
+TEST(Aqlm, StrangeWeights) {
+  const Format &f = format("aqlm<2x4, group = 4>");
+  auto check = [&](std::vector<float> w, int64_t rows, double most) {
+    std::vector<float> back(w.size());
+    int64_t cols = w.size() / rows;
+    decodeRows(f, encodeNearest(f, w.data(), rows, cols, FitOptions()),
+               back.data());
+    double error = 0, all = 0;
+    for (size_t i = 0; i < w.size(); ++i) {
+      EXPECT_TRUE(std::isfinite(back[i]));
+      error += (back[i] - w[i]) * (back[i] - w[i]);
+      all += w[i] * w[i];
+    }
+    EXPECT_LE(error, most * all);
+  };
+  check(std::vector<float>(60), 3, 0); // zeros stay zeros
+  check({1, -2, 3}, 1, 1e-3);
+  check(std::vector<float>(64, 2.5f), 4, 1e-3);
+  std::vector<float> spike(64, 0.0f);
+  spike[17] = 1e4f;
+  check(spike, 1, 1e-3);
+  check({1e-8f, -1e-8f, 3e-8f, 0}, 1, 16); // scales are halves
+  check({1e30f, -1e30f, 2e30f, 0}, 1, 1);
+}
+
+/// What a decode in registers gives is what the host decodes.
+TEST(Aqlm, NegativeCodesAreTheLastEntries) {
+  const Format &f = format("aqlm<1x8, group = 1>");
+  std::vector<uint8_t> table(f.tableBytes());
+  table[255] = 200;
+  table[table.size() - 1] = 0x3f; // 0.5
+  std::unique_ptr<Format> bound = f.bind(table);
+  float value;
+  GroupParams params;
+  params.scale = 0x3c00;
+  bound->decode(uint32_t(int8_t(-1)) & 0xff, params, &value);
+  EXPECT_EQ(value, (200 - 128) * f.unit());
+}
