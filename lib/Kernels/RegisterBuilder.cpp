@@ -83,6 +83,11 @@ Reg QKRegisterBuilder::permute(Reg v, ArrayRef<uint8_t> index) {
   return reg(e.shuffle(value(v), value(v), order));
 }
 
+Reg QKRegisterBuilder::permute(Reg a, Reg c, ArrayRef<uint8_t> index) {
+  SmallVector<int64_t, 64> order(index.begin(), index.end());
+  return reg(e.shuffle(value(a), value(c), order));
+}
+
 Reg QKRegisterBuilder::lookup(ArrayRef<uint8_t> table, Reg index) {
   auto type = RankedTensorType::get({int64_t(table.size())}, e.b.getI8Type());
   auto attr = DenseElementsAttr::getFromRawBuffer(
@@ -102,6 +107,35 @@ Reg QKRegisterBuilder::bitXor(Reg a, Reg c) {
 
 Reg QKRegisterBuilder::bitOr(Reg a, Reg c) {
   return reg(arith::OrIOp::create(e.b, e.loc, value(a), value(c)));
+}
+
+Reg QKRegisterBuilder::bitAnd(Reg a, Reg c) {
+  return reg(arith::AndIOp::create(e.b, e.loc, value(a), value(c)));
+}
+
+Reg QKRegisterBuilder::splat(uint32_t v) {
+  return reg(e.bitcast(e.splat(static_cast<int32_t>(v)), e.bytes));
+}
+
+/// 64 bytes as lanes of `unit` bits.
+Value QKRegisterBuilder::lanes(Reg v, unsigned unit) {
+  return e.bitcast(value(v),
+                   VectorType::get({512 / unit}, e.b.getIntegerType(unit)));
+}
+
+Reg QKRegisterBuilder::addLanes(Reg a, Reg c, unsigned unit) {
+  return reg(e.bitcast(e.addInt(lanes(a, unit), lanes(c, unit)), e.bytes));
+}
+
+Reg QKRegisterBuilder::multiply(Reg a, Reg c, unsigned unit) {
+  return reg(e.bitcast(e.mulInt(lanes(a, unit), lanes(c, unit)), e.bytes));
+}
+
+Reg QKRegisterBuilder::sumBytes(Reg v, unsigned factor) {
+  Value ones = arith::ConstantOp::create(
+      e.b, e.loc, e.b.getI32IntegerAttr(factor * 0x01010101));
+  Value sum = qk::Dot4Op::create(e.b, e.loc, e.splat(0), value(v), ones, 255);
+  return reg(e.bitcast(sum, e.bytes));
 }
 
 /// Byte `column` of each word; the bits above it are 0 if `clean`.

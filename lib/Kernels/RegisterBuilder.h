@@ -45,11 +45,17 @@ public:
   Reg window(Reg lo, const Reg *hi, unsigned unit,
              llvm::ArrayRef<uint8_t> pos) override;
   Reg permute(Reg value, llvm::ArrayRef<uint8_t> index) override;
+  Reg permute(Reg a, Reg b, llvm::ArrayRef<uint8_t> index) override;
   Reg lookup(llvm::ArrayRef<uint8_t> table, Reg index) override;
   Reg affine(Reg value, llvm::ArrayRef<uint8_t> rows,
              uint8_t constant) override;
   Reg bitXor(Reg a, Reg b) override;
   Reg bitOr(Reg a, Reg b) override;
+  Reg bitAnd(Reg a, Reg b) override;
+  Reg splat(uint32_t value) override;
+  Reg addLanes(Reg a, Reg b, unsigned unit) override;
+  Reg multiply(Reg a, Reg b, unsigned unit) override;
+  Reg sumBytes(Reg value, unsigned factor) override;
   FloatReg toFloats(Reg value, unsigned column, float bias) override;
   FloatReg lookupFloats(llvm::ArrayRef<float> table, Reg index,
                         unsigned column) override;
@@ -60,6 +66,7 @@ public:
 private:
   mlir::Value address(int64_t offset, bool newLine);
   mlir::Value column(Reg value, unsigned column, bool clean);
+  mlir::Value lanes(Reg value, unsigned unit);
 
   Emitter &e;
   const BlockLayout &layout;
@@ -78,10 +85,16 @@ public:
     return made();
   }
   Reg permute(Reg, llvm::ArrayRef<uint8_t>) override { return made(); }
+  Reg permute(Reg, Reg, llvm::ArrayRef<uint8_t>) override { return made(); }
   Reg lookup(llvm::ArrayRef<uint8_t>, Reg) override { return made(); }
   Reg affine(Reg, llvm::ArrayRef<uint8_t>, uint8_t) override { return made(); }
   Reg bitXor(Reg, Reg) override { return made(); }
   Reg bitOr(Reg, Reg) override { return made(); }
+  Reg bitAnd(Reg, Reg) override { return made(); }
+  Reg splat(uint32_t) override { return made(); }
+  Reg addLanes(Reg, Reg, unsigned) override { return made(); }
+  Reg multiply(Reg, Reg, unsigned) override { return made(); }
+  Reg sumBytes(Reg, unsigned) override { return made(); }
   FloatReg toFloats(Reg, unsigned, float) override { return {made().handle}; }
   FloatReg lookupFloats(llvm::ArrayRef<float>, Reg, unsigned) override {
     return {made().handle};

@@ -69,6 +69,13 @@ Reg HostRegisters::permute(Reg value, llvm::ArrayRef<uint8_t> index) {
   return make(result);
 }
 
+Reg HostRegisters::permute(Reg a, Reg b, llvm::ArrayRef<uint8_t> index) {
+  HostReg result;
+  for (unsigned i = 0; i < 64; ++i)
+    result[i] = bytes(index[i] & 64 ? b : a)[index[i] % 64];
+  return make(result);
+}
+
 Reg HostRegisters::lookup(llvm::ArrayRef<uint8_t> table, Reg index) {
   HostReg result = bytes(index);
   for (uint8_t &byte : result)
@@ -99,6 +106,60 @@ Reg HostRegisters::bitOr(Reg a, Reg b) {
   HostReg result = bytes(a);
   for (unsigned i = 0; i < 64; ++i)
     result[i] |= bytes(b)[i];
+  return make(result);
+}
+
+Reg HostRegisters::bitAnd(Reg a, Reg b) {
+  HostReg result = bytes(a);
+  for (unsigned i = 0; i < 64; ++i)
+    result[i] &= bytes(b)[i];
+  return make(result);
+}
+
+uint32_t HostRegisters::lane(const HostReg &reg, unsigned at, unsigned unit) {
+  uint32_t value = 0;
+  for (unsigned bit = 0; bit < unit; bit += 8)
+    value |= uint32_t(reg[at++]) << bit;
+  return value;
+}
+
+void HostRegisters::setLane(HostReg &reg, unsigned at, unsigned unit,
+                            uint32_t value) {
+  for (unsigned bit = 0; bit < unit; bit += 8)
+    reg[at++] = value >> bit;
+}
+
+Reg HostRegisters::splat(uint32_t value) {
+  HostReg result;
+  for (unsigned at = 0; at < 64; at += 4)
+    setLane(result, at, 32, value);
+  return make(result);
+}
+
+Reg HostRegisters::addLanes(Reg a, Reg b, unsigned unit) {
+  HostReg result;
+  for (unsigned at = 0; at < 64; at += unit / 8)
+    setLane(result, at, unit,
+            lane(bytes(a), at, unit) + lane(bytes(b), at, unit));
+  return make(result);
+}
+
+Reg HostRegisters::multiply(Reg a, Reg b, unsigned unit) {
+  HostReg result;
+  for (unsigned at = 0; at < 64; at += unit / 8)
+    setLane(result, at, unit,
+            lane(bytes(a), at, unit) * lane(bytes(b), at, unit));
+  return make(result);
+}
+
+Reg HostRegisters::sumBytes(Reg value, unsigned factor) {
+  HostReg result;
+  for (unsigned at = 0; at < 64; at += 4) {
+    uint32_t sum = 0;
+    for (unsigned i = 0; i < 4; ++i)
+      sum += bytes(value)[at + i];
+    setLane(result, at, 32, sum * factor);
+  }
   return make(result);
 }
 

@@ -44,16 +44,26 @@ public:
   Reg window(Reg lo, const Reg *hi, unsigned unit,
              llvm::ArrayRef<uint8_t> pos) override;
   Reg permute(Reg value, llvm::ArrayRef<uint8_t> index) override;
+  Reg permute(Reg a, Reg b, llvm::ArrayRef<uint8_t> index) override;
   Reg lookup(llvm::ArrayRef<uint8_t> table, Reg index) override;
   Reg affine(Reg value, llvm::ArrayRef<uint8_t> rows,
              uint8_t constant) override;
   Reg bitXor(Reg a, Reg b) override;
   Reg bitOr(Reg a, Reg b) override;
+  Reg bitAnd(Reg a, Reg b) override;
+  Reg splat(uint32_t value) override;
+  Reg addLanes(Reg a, Reg b, unsigned unit) override;
+  Reg multiply(Reg a, Reg b, unsigned unit) override;
+  Reg sumBytes(Reg value, unsigned factor) override;
   FloatReg toFloats(Reg value, unsigned column, float bias) override;
   FloatReg lookupFloats(llvm::ArrayRef<float> table, Reg index,
                         unsigned column) override;
 
 private:
+private:
+  /// The lane of `unit` bits that begins at byte `at`.
+  static uint32_t lane(const HostReg &reg, unsigned at, unsigned unit);
+  static void setLane(HostReg &reg, unsigned at, unsigned unit, uint32_t value);
   uint8_t byteAt(int64_t offset) const {
     return offset >= 0 && offset < static_cast<int64_t>(block.size())
                ? block[offset]

@@ -60,6 +60,8 @@ public:
   /// Bytes of `value` at the 64 places of `index` (a constant byte
   /// permutation).
   virtual Reg permute(Reg value, llvm::ArrayRef<uint8_t> index) = 0;
+  /// The same from `a` (places 0 to 63) and `b` (64 to 127).
+  virtual Reg permute(Reg a, Reg b, llvm::ArrayRef<uint8_t> index) = 0;
   /// qk.lookup: table[index mod size]; 16, 32, 64, 128 or 256 entries.
   virtual Reg lookup(llvm::ArrayRef<uint8_t> table, Reg index) = 0;
   /// qk.affine: for each byte over GF(2), bit n = parity(rows[n] & byte) xor
@@ -68,6 +70,16 @@ public:
                      uint8_t constant) = 0;
   virtual Reg bitXor(Reg a, Reg b) = 0;
   virtual Reg bitOr(Reg a, Reg b) = 0;
+  virtual Reg bitAnd(Reg a, Reg b) = 0;
+
+  /// The same 32-bit lane 16 times.
+  virtual Reg splat(uint32_t value) = 0;
+  /// Sums and products of lanes of `unit` bits (16 or 32); they wrap.
+  virtual Reg addLanes(Reg a, Reg b, unsigned unit) = 0;
+  virtual Reg multiply(Reg a, Reg b, unsigned unit) = 0;
+  /// For each 32-bit lane the sum of its unsigned bytes times `factor` (at most
+  /// 127).
+  virtual Reg sumBytes(Reg value, unsigned factor) = 0;
 
   /// Column `column` (0..3) of a register of unsigned bytes as 16 floats, less
   /// `bias`.

@@ -1,0 +1,241 @@
+//===- TrellisCode.cpp - Values of trellis states -------------------------===//
+//
+// Part of the Quench project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// lin: the index of a level is linear over GF(2) in the state. Its matrices
+// were searched for the least error on Gaussian weights; the levels are
+// quantiles of N(0, 1), times 40.
+//
+// 1mad and hyb are the computed codes of QTIP (arXiv 2406.11235), in bytes: the
+// sum of the four bytes of a linear congruence, and a table at bits 14..8 of
+// s (s + 1).
+//
+//===----------------------------------------------------------------------===//
+
+#include "TrellisCode.h"
+#include <array>
+#include <cmath>
+
+using namespace quench;
+
+TrellisCode::~TrellisCode() = default;
+
+/// round(40 q(0.5 + (i + 0.5) / 256)) for the quantiles q of N(0, 1).
+static const uint8_t kMagnitudes128[128] = {
+    0,  1,  1,  1,  2,  2,  3,  3,  3,  4,  4,  5,  5,   5,  6,  6,  6,  7,  7,
+    8,  8,  8,  9,  9,  10, 10, 10, 11, 11, 12, 12, 13,  13, 13, 14, 14, 15, 15,
+    15, 16, 16, 17, 17, 18, 18, 18, 19, 19, 20, 20, 21,  21, 22, 22, 22, 23, 23,
+    24, 24, 25, 25, 26, 26, 27, 27, 28, 28, 29, 29, 30,  30, 31, 31, 32, 32, 33,
+    33, 34, 35, 35, 36, 36, 37, 38, 38, 39, 39, 40, 41,  41, 42, 43, 43, 44, 45,
+    46, 46, 47, 48, 49, 50, 50, 51, 52, 53, 54, 55, 56,  57, 58, 60, 61, 62, 63,
+    65, 66, 68, 70, 71, 73, 76, 78, 81, 84, 88, 93, 101, 115};
+
+/// round(40 q(0.5 + (i + 0.5) / 128)).
+static const uint8_t kMagnitudes64[64] = {
+    0,  1,  2,  3,  4,  4,  5,  6,  7,  7,  8,  9,  10, 11, 12, 12,
+    13, 14, 15, 16, 17, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 26,
+    27, 28, 29, 31, 32, 33, 34, 35, 36, 37, 38, 40, 41, 42, 44, 45,
+    47, 48, 50, 52, 54, 56, 58, 60, 63, 65, 69, 72, 77, 83, 91, 106};
+
+//===----------------------------------------------------------------------===//
+// Windows
+//===----------------------------------------------------------------------===//
+
+Reg TrellisWindows::bits(std::array<unsigned, 4> from) {
+  unsigned least = *std::min_element(from.begin(), from.end());
+  unsigned most = *std::max_element(from.begin(), from.end());
+  unsigned word = least / 32;
+  std::array<uint8_t, 4> pos;
+  for (unsigned i = 0; i < 4; ++i)
+    pos[i] = from[i] - 32 * word;
+  bool crosses = most + 8 > 32 * (word + 1);
+  return builder.window(words[word], crosses ? &words[word + 1] : nullptr, 32,
+                        pos);
+}
+
+Reg TrellisWindows::bytes(unsigned quad, unsigned at) {
+  unsigned first = 4 * k * quad + at;
+  auto [found, isNew] = known.try_emplace(first);
+  if (isNew)
+    found->second = bits({first, first + k, first + 2 * k, first + 3 * k});
+  return found->second;
+}
+
+Reg TrellisWindows::pair(unsigned quad, unsigned column) {
+  unsigned first = k * (4 * quad + column), second = first + 2 * k;
+  return bits({first, first + 8, second, second + 8});
+}
+
+Reg TrellisWindows::single(unsigned quad, unsigned column) {
+  unsigned first = k * (4 * quad + column);
+  Reg window = bits({first, first + 8, first, first + 8});
+  return builder.bitAnd(window, builder.splat(0xffff));
+}
+
+//===----------------------------------------------------------------------===//
+// Codes
+//===----------------------------------------------------------------------===//
+
+float TrellisCode::rms() const {
+  double sum = 0;
+  for (float value : values)
+    sum += double(value) * value;
+  return std::sqrt(sum / values.size());
+}
+
+double TrellisCode::bestScale(unsigned k) const {
+  // Measured on Gaussian tiles.
+  static const double scales[3][6] = {
+      {1.145, 0.961, 0.885, 0.833, 0.80, 0.78},
+      {1.13, 0.98, 0.93, 0.865, 0.83, 0.79},
+      {1.145, 1.004, 0.946, 0.876, 0.83, 0.80},
+  };
+  return scales[bits <= 8 ? 0 : bits <= 12 ? 1 : 2][k - 1];
+}
+
+namespace {
+
+/// The parities of rows[i] & bits, as bits.
+template <typename T> uint32_t product(llvm::ArrayRef<T> rows, uint32_t bits) {
+  uint32_t result = 0;
+  for (auto [i, row] : llvm::enumerate(rows))
+    result |= uint32_t(__builtin_parity(row & bits)) << i;
+  return result;
+}
+
+/// The index has `indexBits` bits: 8, or 7 (bit 0 of the product is dropped).
+/// It is decoded in a normal form: the top indexBits bits of the state, xor a
+/// linear map of those below; the table is in the order of this index.
+class Linear : public TrellisCode {
+public:
+  Linear(unsigned bits, const uint16_t (&matrix)[8], unsigned indexBits)
+      : TrellisCode(bits, 8 + indexBits - bits), map{} {
+    llvm::ArrayRef<uint16_t> rows(matrix);
+    unsigned low = bits - indexBits; // bits of the state below the top ones
+    auto indexOf = [&](uint32_t state) {
+      return product(rows, state) >> (8 - indexBits);
+    };
+    for (uint32_t state = 0; state < values.size(); ++state) {
+      uint32_t index = indexOf(state), sign = index >> (indexBits - 1);
+      uint32_t magnitude = index & ((1u << (indexBits - 1)) - 1);
+      int level =
+          indexBits == 8 ? kMagnitudes128[magnitude] : kMagnitudes64[magnitude];
+      values[state] = sign ? -level : level;
+    }
+    std::vector<uint8_t> topOf(size_t(1) << indexBits);
+    for (uint32_t top = 0; top < topOf.size(); ++top) {
+      topOf[indexOf(top << low)] = top;
+      table.push_back(128 + static_cast<int>(values[top << low]));
+    }
+    for (unsigned bit = 0; bit < low; ++bit) {
+      unsigned top = topOf[indexOf(1u << bit)];
+      for (unsigned i = 0; i < indexBits; ++i)
+        map[i] |= (top >> i & 1) << (8 - low + bit);
+    }
+    isPlain = low == 0;
+  }
+
+  Reg decode(TrellisWindows &windows, unsigned quad) const override {
+    RegisterBuilder &b = windows.builder;
+    Reg index = windows.bytes(quad, 8);
+    if (!isPlain)
+      index = b.bitXor(index, b.affine(windows.bytes(quad, 0), map, 0));
+    return b.lookup(table, index);
+  }
+
+private:
+  std::array<uint8_t, 8> map;
+  std::vector<uint8_t> table; // levels plus 128
+  bool isPlain;
+};
+
+class Mad : public TrellisCode {
+public:
+  Mad() : TrellisCode(16, 0) {
+    for (uint32_t state = 0; state < values.size(); ++state) {
+      uint32_t y = kFactor * state + kAddend;
+      uint32_t sum = (y & 255) + (y >> 8 & 255) + (y >> 16 & 255) + (y >> 24);
+      values[state] = static_cast<int>(sum >> 2) - 128;
+    }
+  }
+  Reg decode(TrellisWindows &windows, unsigned quad) const override {
+    RegisterBuilder &b = windows.builder;
+    Reg sums[4]; // in units of 1/64: byte 1 is the level
+    for (unsigned column = 0; column < 4; ++column) {
+      Reg y = b.multiply(windows.single(quad, column), b.splat(kFactor), 32);
+      sums[column] = b.sumBytes(b.addLanes(y, b.splat(kAddend), 32), 64);
+    }
+    std::array<uint8_t, 64> first, second;
+    for (unsigned i = 0; i < 64; ++i) {
+      unsigned lane = i / 4 * 4;
+      first[i] = lane + 1 + (i % 2 ? 64 : 0);
+      second[i] = lane + i % 2 + (i % 4 < 2 ? 0 : 64);
+    }
+    return b.permute(b.permute(sums[0], sums[1], first),
+                     b.permute(sums[2], sums[3], first), second);
+  }
+
+private:
+  static constexpr uint32_t kFactor = 34038481, kAddend = 76625530;
+};
+
+class Hybrid : public TrellisCode {
+public:
+  Hybrid() : TrellisCode(16, 0) {
+    for (int i = 0; i < 128; ++i)
+      table.push_back(
+          128 + (i < 64 ? -kMagnitudes64[63 - i] : kMagnitudes64[i - 64]));
+    for (uint32_t state = 0; state < values.size(); ++state)
+      values[state] = table[state * (state + 1) >> 8 & 127] - 128;
+  }
+  Reg decode(TrellisWindows &windows, unsigned quad) const override {
+    RegisterBuilder &b = windows.builder;
+    Reg products[2];
+    for (unsigned column = 0; column < 2; ++column) {
+      Reg s = windows.pair(quad, column);
+      products[column] = b.addLanes(b.multiply(s, s, 16), s, 16);
+    }
+    // The high bytes of columns 0, 2 and of 1, 3.
+    std::array<uint8_t, 64> order;
+    for (unsigned i = 0; i < 64; ++i)
+      order[i] = 64 * (i % 2) + i / 2 * 2 + 1;
+    return b.lookup(table, b.permute(products[0], products[1], order));
+  }
+
+private:
+  std::vector<uint8_t> table;
+};
+
+const uint16_t kMatrices[5][8] = {
+    {0xb4, 0xe6, 0x8b, 0x71, 0x14, 0x5d, 0xc6, 0x77},
+    {0x042, 0x226, 0x367, 0x320, 0x0d5, 0x0a1, 0x157, 0x31d},
+    {0xcec, 0x0d3, 0x460, 0x97b, 0xd84, 0x94a, 0xf3d, 0x806},
+    {0x1a37, 0x1550, 0x0def, 0x1d4e, 0x1955, 0x07f2, 0x16dd, 0x2016},
+    {0xe52e, 0xa2d2, 0x0348, 0xe0c9, 0x73ba, 0x2a18, 0xcd67, 0x8089},
+};
+
+} // namespace
+
+llvm::ArrayRef<llvm::StringRef> quench::trellisCodeNames() {
+  static const llvm::StringRef names[] = {"lin8",  "lin10", "lin12", "lin14",
+                                          "lin16", "1mad",  "hyb"};
+  return names;
+}
+
+std::unique_ptr<TrellisCode> quench::makeTrellisCode(llvm::StringRef name,
+                                                     unsigned k) {
+  if (name == "1mad")
+    return std::make_unique<Mad>();
+  if (name == "hyb")
+    return std::make_unique<Hybrid>();
+  for (unsigned i = 0; i < 5; ++i)
+    if (name == trellisCodeNames()[i]) {
+      // Up to two bits 128 levels are as good as 256, and faster.
+      unsigned indexBits = name == "lin12" && k <= 2 ? 7 : 8;
+      return std::make_unique<Linear>(8 + 2 * i, kMatrices[i], indexBits);
+    }
+  return nullptr;
+}

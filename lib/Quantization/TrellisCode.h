@@ -1,0 +1,82 @@
+//===- TrellisCode.h - Values of trellis states -----------------*- C++ -*-===//
+//
+// Part of the Quench project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// A tile of 16 x 16 weights is a circular string of 256 k bits, bit i being bit
+// i mod 8 of byte i / 8. The window of weight t = 16 row + column is the 16
+// bits from bit k t on; the value of the weight depends on stateBits bits of
+// it.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef QUENCH_LIB_QUANTIZATION_TRELLISCODE_H
+#define QUENCH_LIB_QUANTIZATION_TRELLISCODE_H
+
+#include "quench/Quantization/Registers.h"
+#include "llvm/ADT/StringRef.h"
+#include <map>
+#include <memory>
+#include <vector>
+
+namespace quench {
+
+constexpr int64_t kTileSide = 16, kTileSize = kTileSide * kTileSide;
+
+/// The windows of a tile of k-bit codes, from registers whose 32-bit lane r
+/// holds bits 32 j .. 32 j + 31 of row r (and of the rows after it) for j = 0,
+/// 1, ...
+class TrellisWindows {
+public:
+  TrellisWindows(RegisterBuilder &builder, unsigned k, std::vector<Reg> words)
+      : builder(builder), k(k), words(std::move(words)) {}
+  /// The 8 bits from bit `at` (0 or 8) of the windows of columns 4 quad ..
+  /// 4 quad + 3.
+  Reg bytes(unsigned quad, unsigned at);
+  /// The windows of columns 4 quad + column and + column + 2, in 16-bit lanes.
+  Reg pair(unsigned quad, unsigned column);
+  /// The window of column 4 quad + column, in 32-bit lanes.
+  Reg single(unsigned quad, unsigned column);
+
+  RegisterBuilder &builder;
+
+private:
+  /// Bytes of each lane: the 8 bits from these bits of the row on.
+  Reg bits(std::array<unsigned, 4> from);
+
+  unsigned k;
+  std::vector<Reg> words;
+  std::map<unsigned, Reg> known;
+};
+
+class TrellisCode {
+public:
+  virtual ~TrellisCode();
+  unsigned stateBits() const { return bits; }
+  /// The state is (window >> offset()) mod 2^stateBits.
+  unsigned offset() const { return shift; }
+  /// The values of the states in steps of 1/32: integers from -128 to 127.
+  llvm::ArrayRef<float> levels() const { return values; }
+  float rms() const;
+  /// rms of Gaussian weights over that of the levels for the least error.
+  double bestScale(unsigned k) const;
+  /// The levels plus 128 of columns 4 quad .. 4 quad + 3.
+  virtual Reg decode(TrellisWindows &windows, unsigned quad) const = 0;
+
+protected:
+  TrellisCode(unsigned bits, unsigned shift)
+      : bits(bits), shift(shift), values(size_t(1) << bits) {}
+  unsigned bits, shift;
+  std::vector<float> values;
+};
+
+/// The codes: lin8, lin10, lin12, lin14, lin16, 1mad, hyb.
+llvm::ArrayRef<llvm::StringRef> trellisCodeNames();
+/// One of them for k bits a weight.
+std::unique_ptr<TrellisCode> makeTrellisCode(llvm::StringRef name, unsigned k);
+
+} // namespace quench
+
+#endif // QUENCH_LIB_QUANTIZATION_TRELLISCODE_H
