@@ -170,8 +170,7 @@ double FormatArgReader::real(llvm::StringRef key, double min, double max,
 std::string
 FormatArgReader::choiceOption(llvm::StringRef key,
                               llvm::ArrayRef<llvm::StringRef> choices) {
-  std::string range =
-      key.str() + " = (" + llvm::join(choices, ", ") + ")";
+  std::string range = key.str() + " = (" + llvm::join(choices, ", ") + ")";
   accepted.push_back(range);
   for (size_t i = 0; i < args.positional.size(); ++i)
     if (args.positional[i] == key && !positionalTaken[i]) {

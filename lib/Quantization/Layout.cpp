@@ -11,9 +11,6 @@
 
 using namespace quench;
 
-static constexpr int64_t kScaleBytes = 2 * kBlockRows;
-static constexpr int64_t kZeroBytes = kBlockRows;
-
 /// Adds the codes of `count` steps from byte `offset` on.
 static void addSteps(BlockLayout &layout, const StepLayout &step,
                      int64_t count) {
@@ -43,10 +40,13 @@ static void addParams(BlockLayout &layout, llvm::StringRef name, unsigned bits,
 }
 
 BlockLayout quench::makeBlockLayout(const StepLayout &step, int64_t group,
-                                    bool zeroPoints) {
+                                    unsigned zeroBytes, unsigned scaleBytes) {
   BlockLayout layout;
   layout.codeStride = step.codeStride;
   layout.stepColumns = step.columns;
+  // Of the 16 rows of a group.
+  int64_t scaleSize = scaleBytes * kBlockRows,
+          zeroSize = zeroBytes * kBlockRows;
 
   int64_t steps = 1, groups = 1, pairStride = 0;
   if (group == 0) {
@@ -63,20 +63,34 @@ BlockLayout quench::makeBlockLayout(const StepLayout &step, int64_t group,
     steps = layout.groupColumns / step.columns;
   }
 
-  bool pair = groups == 1 && zeroPoints && steps <= 2;
-  for (int64_t run = 0; group != 0 && run < (pair ? 2 : 1); ++run) {
-    if (run == 1)
-      pairStride = layout.bytes;
-    addSteps(layout, step, steps);
-    for (int64_t g = 0; g < groups; ++g)
-      layout.scaleOffsets.push_back(layout.bytes + g * kScaleBytes);
-    addPart(layout, groups * kScaleBytes, kScaleBytes);
-    if (!zeroPoints || run == 1)
-      continue;
-    int64_t zeros = pair ? 2 : groups;
-    for (int64_t g = 0; g < zeros; ++g)
-      layout.zeroOffsets.push_back(layout.bytes + g * kZeroBytes);
-    addPart(layout, llvm::alignTo(zeros, 2) * kZeroBytes, kZeroBytes);
+  // The bytes of a group may leave half a line empty.
+  bool pair =
+      groups == 1 && (scaleBytes == 1) != (zeroBytes == 1) && steps <= 2;
+  auto addAll = [&](llvm::SmallVectorImpl<int64_t> &offsets, int64_t count,
+                    int64_t size) {
+    for (int64_t g = 0; g < count; ++g)
+      offsets.push_back(layout.bytes + g * size);
+    // Row blocks come in pairs: each takes whole halves of lines.
+    int64_t length = count * size;
+    bool isHalf = length % 32 != 0 && scaleBytes + zeroBytes != 2;
+    addPart(layout, isHalf ? llvm::alignTo(length, 32) : length, size);
+  };
+  if (group != 0 && scaleBytes == 1) {
+    if (pair)
+      pairStride = steps * step.bytes;
+    addSteps(layout, step, (pair ? 2 : 1) * steps);
+    addAll(layout.scaleOffsets, pair ? 2 : groups, scaleSize);
+    if (zeroBytes)
+      addAll(layout.zeroOffsets, pair ? 2 : groups, zeroSize);
+  } else if (group != 0) {
+    for (int64_t run = 0; run < (pair ? 2 : 1); ++run) {
+      if (run == 1)
+        pairStride = layout.bytes;
+      addSteps(layout, step, steps);
+      addAll(layout.scaleOffsets, groups, scaleSize);
+      if (zeroBytes && run == 0)
+        addAll(layout.zeroOffsets, pair ? 2 : groups, zeroSize);
+    }
   }
   int64_t runs = pair ? 2 : 1;
   layout.columns = runs * steps * step.columns;
@@ -89,8 +103,8 @@ BlockLayout quench::makeBlockLayout(const StepLayout &step, int64_t group,
       component.digits.push_back({'k', 2, layout.groupColumns, 8 * pairStride});
     layout.components.push_back(std::move(component));
   }
-  addParams(layout, "scale", 16, layout.scaleOffsets);
-  addParams(layout, "zero", 8, layout.zeroOffsets);
+  addParams(layout, "scale", 8 * scaleBytes, layout.scaleOffsets);
+  addParams(layout, "zero", 8 * zeroBytes, layout.zeroOffsets);
 
   if (!step.xOrder.empty())
     for (int64_t first = 0; first < layout.columns; first += step.columns)

@@ -32,7 +32,7 @@ StreamShape::StreamShape(const Format &format, int64_t rows, int64_t cols) {
     passBytes += 2 * kPassRows;
     if (format.hasZeroPoint()) {
       rowZeroOffset = passBytes;
-      passBytes += 2 * kPassRows; // half of it padding
+      passBytes += 2 * kPassRows; // half of it padding where they are bytes
     }
   }
   tableOffset = format.hasTensorScale() ? kHeaderUnit : 0;
@@ -411,6 +411,45 @@ static int64_t paramPlace(const BlockLayout &layout, int64_t half, int64_t g,
          interleavedOffset(layout, half, offsets[g % perBlock]);
 }
 
+namespace {
+/// Where scale and zero point (-1: none) of a group of a row lie in a pass.
+struct ParamPlaces {
+  int64_t scale, zero;
+  int64_t scaleBytes, zeroBytes;
+};
+} // namespace
+
+/// For row `lane` of row block `half` and group `g` of the row.
+static ParamPlaces paramPlaces(const Format &format, const StreamShape &shape,
+                               int64_t half, int64_t lane, int64_t g) {
+  const BlockLayout &layout = format.layout();
+  ParamPlaces at{0, -1, 2, format.hasFloatZero() ? 2 : 1};
+  int64_t row = half * kBlockRows + lane;
+  if (shape.rowScaleOffset >= 0) {
+    at.scale = shape.rowScaleOffset + 2 * row;
+    if (shape.rowZeroOffset >= 0)
+      at.zero = shape.rowZeroOffset + at.zeroBytes * row;
+    return at;
+  }
+  at.scaleBytes = scaleBits(format.scaleKind()) / 8;
+  at.scale =
+      paramPlace(layout, half, g, layout.scaleOffsets) + at.scaleBytes * lane;
+  if (!layout.zeroOffsets.empty())
+    at.zero =
+        paramPlace(layout, half, g, layout.zeroOffsets) + at.zeroBytes * lane;
+  return at;
+}
+
+static void writeParam(uint8_t *at, int64_t bytes, uint16_t value) {
+  at[0] = value & 0xff;
+  if (bytes == 2)
+    at[1] = value >> 8;
+}
+
+static uint16_t readParam(const uint8_t *at, int64_t bytes) {
+  return bytes == 2 ? at[0] | at[1] << 8 : at[0];
+}
+
 void quench::packPass(const Format &format, const EncodedRows &encoded,
                       uint8_t *pass) {
   const BlockLayout &layout = format.layout();
@@ -461,22 +500,11 @@ void quench::packPass(const Format &format, const EncodedRows &encoded,
     for (int64_t row = 0; row < rows && groups != 0; ++row) {
       const GroupParams *params =
           encoded.params.data() + (firstRow + row) * groups;
-      if (shape.rowScaleOffset >= 0) {
-        uint8_t *scale = pass + shape.rowScaleOffset + 2 * (firstRow + row);
-        scale[0] = params->scale & 0xff;
-        scale[1] = params->scale >> 8;
-        if (shape.rowZeroOffset >= 0)
-          pass[shape.rowZeroOffset + firstRow + row] = params->zero;
-        continue;
-      }
       for (int64_t g = 0; g < groups; ++g) {
-        uint8_t *scale =
-            pass + paramPlace(layout, half, g, layout.scaleOffsets) + 2 * row;
-        scale[0] = params[g].scale & 0xff;
-        scale[1] = params[g].scale >> 8;
-        if (!layout.zeroOffsets.empty())
-          pass[paramPlace(layout, half, g, layout.zeroOffsets) + row] =
-              params[g].zero;
+        ParamPlaces at = paramPlaces(format, shape, half, row, g);
+        writeParam(pass + at.scale, at.scaleBytes, params[g].scale);
+        if (at.zero >= 0)
+          writeParam(pass + at.zero, at.zeroBytes, params[g].zero);
       }
     }
   }
@@ -553,18 +581,11 @@ static void readRow(const Format &format, const StreamShape &shape,
   }
   for (int64_t g = 0, groups = format.groupsPerRow(encoded.cols); g < groups;
        ++g) {
-    const uint8_t *scale =
-        shape.rowScaleOffset >= 0
-            ? pass + shape.rowScaleOffset + 2 * (row % kPassRows)
-            : pass + paramPlace(layout, half, g, layout.scaleOffsets) +
-                  2 * lane;
+    ParamPlaces at = paramPlaces(format, shape, half, lane, g);
     GroupParams params;
-    params.scale = scale[0] | scale[1] << 8;
-    if (shape.rowZeroOffset >= 0)
-      params.zero = pass[shape.rowZeroOffset + row % kPassRows];
-    else if (!layout.zeroOffsets.empty())
-      params.zero =
-          pass[paramPlace(layout, half, g, layout.zeroOffsets) + lane];
+    params.scale = readParam(pass + at.scale, at.scaleBytes);
+    if (at.zero >= 0)
+      params.zero = readParam(pass + at.zero, at.zeroBytes);
     encoded.params.push_back(params);
   }
 }

@@ -40,9 +40,11 @@ struct StepLayout {
 ///     the zero points of its groups;
 ///   other groups: the steps of one group, then its scale, then its zero point.
 ///     Where a zero point would leave half a line empty, two short groups share
-///     a block and the zero points of both follow the first scale.
+///     a block and the zero points of both follow the first scale; so do the
+///     scales of two groups if they are bytes, behind the codes of both.
+/// A zero point takes 0 (none), 1 or 2 bytes, a scale 1 or 2.
 BlockLayout makeBlockLayout(const StepLayout &step, int64_t group,
-                            bool zeroPoints);
+                            unsigned zeroBytes, unsigned scaleBytes = 2);
 
 /// A step of 32 columns of `bits`-bit codes (1..8), 64 * bits bytes. The code
 /// is cut into parts of 8, 4, 2 and 1 bits, widest first, the first part

@@ -33,6 +33,17 @@ constexpr unsigned scaleBits(ScaleKind kind) {
   return kind == ScaleKind::Half ? 16 : 8;
 }
 
+/// E4M3 and E3M5 are the upper mantissa bits of halves: half(code << shift) *
+/// factor.
+constexpr unsigned scaleShift(ScaleKind kind) {
+  return kind == ScaleKind::E4M3 ? 7 : kind == ScaleKind::E3M5 ? 5 : 0;
+}
+constexpr float scaleFactor(ScaleKind kind) {
+  return kind == ScaleKind::E4M3   ? 256.0f
+         : kind == ScaleKind::E3M5 ? 4096.0f
+                                   : 1.0f;
+}
+
 /// Bits of exponent and mantissa of a small float, below a sign bit. The bias
 /// of the exponent is 2^(exponent - 1) - 1; exponent 0 is subnormal. There are
 /// no infinities: codes above those that a format uses are plain numbers.
@@ -45,9 +56,9 @@ struct Minifloat {
   float decode(uint32_t code) const {
     int e = code >> mantissa & ((1u << exponent) - 1);
     float m = static_cast<float>(code & ((1u << mantissa) - 1));
-    float value = e == 0 ? std::ldexp(m, 1 - bias() - int(mantissa))
-                         : std::ldexp(m + (1u << mantissa),
-                                      e - bias() - int(mantissa));
+    float value =
+        e == 0 ? std::ldexp(m, 1 - bias() - int(mantissa))
+               : std::ldexp(m + (1u << mantissa), e - bias() - int(mantissa));
     return code >> (exponent + mantissa) & 1 ? -value : value;
   }
   /// The nearest code of value >= 0, ties to even, at most `top`.
@@ -79,7 +90,7 @@ inline float scaleToFloat(ScaleKind kind, uint16_t code) {
   case ScaleKind::E4M3:
     return kE4M3.decode(code & 127);
   case ScaleKind::E3M5:
-    return 4096.0f * halfToFloat((code & 255) << 5);
+    return scaleFactor(kind) * halfToFloat((code & 255) << scaleShift(kind));
   }
   return halfToFloat(code);
 }
@@ -92,7 +103,8 @@ inline uint16_t floatToScale(ScaleKind kind, float scale) {
   if (!(scale > 0))
     return 0;
   if (kind == ScaleKind::E8M0) {
-    int power = scale < 0x1p-120f ? -120 : std::ilogb(std::fmin(scale, 0x1p120f));
+    scale = std::fmax(0x1p-120f, std::fmin(scale, 0x1p120f));
+    int power = std::ilogb(scale);
     if (std::ldexp(scale, -power) > 1.41421356f)
       ++power;
     return power + 127;

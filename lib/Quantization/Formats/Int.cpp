@@ -13,7 +13,10 @@
 //   half       level = code - (2^B - 1) / 2, half-odd numbers: no zero, but no
 //              level wasted either
 //   zero       level = code, and an unsigned zero point for each group
+//   zero = float  the same with a half for the zero point
 //   int<1>     level = -1 or 1
+//
+// With `tensor`, symmetric and half-odd levels have one float for the weight.
 //
 //===----------------------------------------------------------------------===//
 
@@ -40,22 +43,24 @@ inline float roundEven(float value) {
   return (value + big) - big;
 }
 
+/// Which numbers the levels of a grid are.
+enum class Levels { Whole, HalfOdd, Free };
+
 /// The code of w / scale. Clamped first, so that any number (NaN too) is safe.
-inline float gridCode(float ratio, const Grid &grid) {
+template <Levels Kind> inline float gridCode(float ratio, const Grid &grid) {
+  if (Kind == Levels::Free)
+    ratio += grid.offset;
   // Integer offsets are added after rounding: adding first would round twice.
-  float low = grid.low - grid.offset, high = grid.high - grid.offset;
+  float offset = Kind == Levels::Free ? 0 : grid.offset;
+  float low = grid.low - offset, high = grid.high - offset;
   ratio = ratio > low ? ratio : low;
   ratio = ratio < high ? ratio : high;
-  return roundEven(ratio) + grid.offset;
-}
-inline float halfGridCode(float ratio, const Grid &grid) {
-  float low = grid.low - grid.offset, high = grid.high - grid.offset;
-  ratio = ratio > low ? ratio : low;
-  ratio = ratio < high ? ratio : high;
-  // ratio lies in [-offset, offset]; floor, then the upper cell's code.
   float code = roundEven(ratio);
+  if (Kind != Levels::HalfOdd)
+    return code + offset;
+  // ratio lies in [-offset, offset]; floor, then the upper cell's code.
   code = code > ratio ? code - 1.0f : code; // floor(ratio)
-  code += grid.offset + 0.5f;
+  code += offset + 0.5f;
   return code < grid.high ? code : grid.high;
 }
 
@@ -65,13 +70,12 @@ inline float halfGridCode(float ratio, const Grid &grid) {
 struct GridError {
   float error, cross, square;
 };
-template <bool Half>
+template <Levels Kind>
 GridError gridError(const float *values, int64_t n, float scale,
                     const Grid &grid) {
   float error[8] = {}, cross[8] = {}, square[8] = {};
   auto add = [&](float value, int lane) {
-    float code = Half ? halfGridCode(value / scale, grid)
-                      : gridCode(value / scale, grid);
+    float code = gridCode<Kind>(value / scale, grid);
     float level = code - grid.offset, miss = value - scale * level;
     error[lane] += miss * miss;
     cross[lane] += value * level;
@@ -92,45 +96,57 @@ GridError gridError(const float *values, int64_t n, float scale,
 }
 
 /// The same in double and without vectors: the last word between two fits.
-template <bool Half>
+template <Levels Kind>
 double exactError(const float *values, int64_t n, float scale,
                   const Grid &grid) {
   double sum = 0;
   for (int64_t i = 0; i < n; ++i) {
-    float code = Half ? halfGridCode(values[i] / scale, grid)
-                      : gridCode(values[i] / scale, grid);
+    float code = gridCode<Kind>(values[i] / scale, grid);
     double miss = values[i] - scale * (code - grid.offset);
     sum += miss * miss;
   }
   return sum;
 }
 
+/// What an int format may have beside its codes.
+struct IntOptions {
+  int64_t group = 0;
+  bool zero = false, floatZero = false, half = false, tensor = false;
+};
+
 class IntFormat : public Format {
 public:
-  IntFormat(unsigned width, int64_t groupSize, bool zeroPoint, bool halfOdd)
-      : width(width), groupSize(groupSize), zeroPoint(zeroPoint),
-        halfOdd(halfOdd || (width == 1 && !zeroPoint)), top((1 << width) - 1),
-        blockLayout(
-            makeBlockLayout(bitStepLayout(width), groupSize, zeroPoint)) {}
+  IntFormat(unsigned width, const IntOptions &options)
+      : width(width), o(options), halfOdd(o.half || (width == 1 && !o.zero)),
+        top((1 << width) - 1),
+        blockLayout(makeBlockLayout(bitStepLayout(width), o.group,
+                                    o.floatZero ? 2
+                                    : o.zero    ? 1
+                                                : 0)) {}
 
   std::string spec() const override {
     std::vector<std::string> arguments{std::to_string(width)};
-    if (groupSize)
-      arguments.push_back("group = " + std::to_string(groupSize));
-    if (zeroPoint)
-      arguments.push_back("zero");
-    if (halfOdd && width != 1)
+    if (o.group)
+      arguments.push_back("group = " + std::to_string(o.group));
+    if (o.zero)
+      arguments.push_back(o.floatZero ? "zero = float" : "zero");
+    if (o.half)
       arguments.push_back("half");
+    if (o.tensor)
+      arguments.push_back("tensor");
     return formatSpec("int", arguments);
   }
-  int64_t group() const override { return groupSize; }
-  bool hasZeroPoint() const override { return zeroPoint; }
+  int64_t group() const override { return o.group; }
+  bool hasZeroPoint() const override { return o.zero; }
+  bool hasFloatZero() const override { return o.floatZero; }
+  bool hasScale() const override { return !o.tensor; }
+  bool hasTensorScale() const override { return o.tensor; }
   unsigned codeBits() const override { return width; }
   const BlockLayout &layout() const override { return blockLayout; }
 
   bool isInteger() const override { return true; }
   int64_t bias() const override {
-    return zeroPoint ? 0 : halfOdd ? top : 1 << (width - 1);
+    return o.zero ? 0 : halfOdd ? top : 1 << (width - 1);
   }
   float unit() const override { return halfOdd && width > 1 ? 0.5f : 1.0f; }
   void decodeStep(RegisterBuilder &builder, int64_t offset, bool inPlace,
@@ -138,6 +154,8 @@ public:
     decodeBitStep(builder, offset, width, halfOdd, inPlace, planes);
   }
 
+  float fitTensor(const float *values, int64_t n,
+                  const FitOptions &options) const override;
   GroupParams fit(const float *values, int64_t n,
                   const FitOptions &options) const override;
   uint32_t nearest(const float *values, GroupParams params) const override {
@@ -149,28 +167,35 @@ public:
                   uint32_t *codes) const override;
   void decode(uint32_t code, GroupParams params, float *values) const override {
     values[0] =
-        halfToFloat(params.scale) *
+        scaleFor(params) *
         ((static_cast<float>(code) - offset(params.zero)) * levelStep());
   }
 
 private:
   /// Distance of two levels: int<1> counts its two as -1 and 1.
   float levelStep() const { return halfOdd && width == 1 ? 2.0f : 1.0f; }
-  /// The code that stands for 0 (a half-odd one where there is no zero).
-  float offset(uint8_t zero) const {
-    return zeroPoint ? zero : halfOdd ? 0.5f * top : 1 << (width - 1);
+  float scaleFor(GroupParams params) const {
+    return o.tensor ? 1.0f : halfToFloat(params.scale);
   }
-  Grid grid(uint8_t zero) const {
+  /// The code that stands for 0 (a half-odd one where there is no zero).
+  float offset(uint16_t zero) const {
+    if (o.floatZero)
+      return halfToFloat(zero);
+    return o.zero ? zero : halfOdd ? 0.5f * top : 1 << (width - 1);
+  }
+  Grid grid(uint16_t zero) const {
     return {0.0f, static_cast<float>(top), offset(zero)};
   }
   GroupParams plainFit(const float *values, int64_t n) const;
-  template <bool Half>
+  template <Levels Kind>
   GroupParams searchFit(const float *values, int64_t n,
                         GroupParams plain) const;
+  GroupParams freeParams(float low, float high) const;
+  GroupParams freeFit(const float *values, int64_t n, bool search) const;
 
   unsigned width;
-  int64_t groupSize;
-  bool zeroPoint, halfOdd;
+  IntOptions o;
+  bool halfOdd;
   int top;
   BlockLayout blockLayout;
 };
@@ -198,7 +223,7 @@ static uint8_t zeroFor(float low, float scale, int top) {
 
 GroupParams IntFormat::plainFit(const float *values, int64_t n) const {
   GroupParams params;
-  if (zeroPoint) {
+  if (o.zero) {
     auto [low, high] = rangeOf(values, n);
     // Halved first: the range may exceed the largest float.
     params.scale = scaleToHalf((0.5f * high - 0.5f * low) / (0.5f * top));
@@ -216,15 +241,15 @@ GroupParams IntFormat::plainFit(const float *values, int64_t n) const {
   return params;
 }
 
-template <bool Half>
+template <Levels Kind>
 GroupParams IntFormat::searchFit(const float *values, int64_t n,
                                  GroupParams plain) const {
   float widest = halfToFloat(plain.scale);
   GroupParams best = plain;
   float least =
-      gridError<Half>(values, n, widest * levelStep(), grid(plain.zero)).error;
+      gridError<Kind>(values, n, widest * levelStep(), grid(plain.zero)).error;
   auto attempt = [&](GroupParams params) {
-    GridError result = gridError<Half>(
+    GridError result = gridError<Kind>(
         values, n, halfToFloat(params.scale) * levelStep(), grid(params.zero));
     if (result.error < least) {
       least = result.error;
@@ -235,17 +260,17 @@ GroupParams IntFormat::searchFit(const float *values, int64_t n,
 
   // A coarse walk over shrinking ranges (and, with zero points, the zeros that
   // fit a range clipped on either side), ...
-  const int steps = zeroPoint ? 12 : 20;
+  const int steps = o.zero ? 12 : 20;
   const float narrowest = width <= 2 ? 0.25f : width <= 4 ? 0.4f : 0.6f;
-  float low = zeroPoint ? rangeOf(values, n).first : 0;
+  float low = o.zero ? rangeOf(values, n).first : 0;
   for (int i = 0; i < steps; ++i) {
     float factor = 1.0f - (1.0f - narrowest) * i / steps;
     GroupParams params;
     params.scale = scaleToHalf(widest * factor);
-    if (!zeroPoint) {
+    if (!o.zero) {
       attempt(params);
       params.scale |= 0x8000;
-      if (!Half)
+      if (Kind == Levels::Whole)
         attempt(params);
       continue;
     }
@@ -274,7 +299,7 @@ GroupParams IntFormat::searchFit(const float *values, int64_t n,
       attempt(params);
     }
     for (int zero : {best.zero - 1, best.zero + 1}) {
-      if (!zeroPoint || zero < 0 || zero > top)
+      if (!o.zero || zero < 0 || zero > top)
         continue;
       params = best;
       params.zero = zero;
@@ -291,51 +316,160 @@ GroupParams IntFormat::searchFit(const float *values, int64_t n,
       break;
   }
   float scale = halfToFloat(best.scale) * levelStep();
-  return exactError<Half>(values, n, scale, grid(best.zero)) <
-                 exactError<Half>(values, n, widest * levelStep(),
+  return exactError<Kind>(values, n, scale, grid(best.zero)) <
+                 exactError<Kind>(values, n, widest * levelStep(),
                                   grid(plain.zero))
              ? best
              : plain;
 }
 
+/// Scale and zero point of levels from low to high.
+GroupParams IntFormat::freeParams(float low, float high) const {
+  GroupParams params;
+  float scale = (0.5f * high - 0.5f * low) / (0.5f * top);
+  // Far from 0, a half is too coarse for a zero point: 0 becomes a level.
+  if (!(std::fabs(low) <= 256 * scale)) {
+    low = std::min(low, 0.0f);
+    high = std::max(high, 0.0f);
+    scale = (0.5f * high - 0.5f * low) / (0.5f * top);
+  }
+  params.scale = scaleToHalf(scale);
+  if (params.scale)
+    params.zero = floatToHalf(
+        std::clamp(-low / halfToFloat(params.scale), -512.0f, 512.0f));
+  else
+    params.scale = 1;
+  return params;
+}
+
+GroupParams IntFormat::freeFit(const float *values, int64_t n,
+                               bool search) const {
+  constexpr float most = 3.0e38f;
+  float low = most, high = -most;
+  for (int64_t i = 0; i < n; ++i) {
+    low = values[i] < low ? values[i] : low;
+    high = values[i] > high ? values[i] : high;
+  }
+  if (low > high)
+    low = high = 0; // no numbers
+  low = std::max(low, -most);
+  high = std::min(high, most);
+  GroupParams best = freeParams(low, high);
+  if (!search)
+    return best;
+  auto errorOf = [&](GroupParams params) {
+    return exactError<Levels::Free>(values, n, halfToFloat(params.scale),
+                                    grid(params.zero));
+  };
+  double least = errorOf(best);
+  auto attempt = [&](GroupParams params) {
+    double error = errorOf(params);
+    if (!(error < least))
+      return false;
+    least = error;
+    best = params;
+    return true;
+  };
+  // Ranges clipped on either side, ...
+  constexpr int kSteps = 6;
+  float narrowest = width <= 2 ? 0.6f : width <= 4 ? 0.3f : 0.15f;
+  float middle = 0.5f * low + 0.5f * high;
+  for (int a = 0; a < kSteps; ++a)
+    for (int b = 0; b < kSteps; ++b)
+      attempt(
+          freeParams(low + (middle - low) * narrowest * a / (kSteps - 1),
+                     high - (high - middle) * narrowest * b / (kSteps - 1)));
+  // ... then the line through codes and values, as long as that helps.
+  for (int round = 0; round < 12; ++round) {
+    double code = 0, value = 0, square = 0, cross = 0;
+    float scale = halfToFloat(best.scale);
+    for (int64_t i = 0; i < n; ++i) {
+      double q = gridCode<Levels::Free>(values[i] / scale, grid(best.zero));
+      code += q;
+      value += values[i];
+      square += q * q;
+      cross += q * values[i];
+    }
+    double spread = square - code * code / n;
+    double slope = (cross - code * value / n) / spread;
+    if (!(spread > 0) || !(slope > 0) || !std::isfinite(slope))
+      break;
+    GroupParams params;
+    params.scale = scaleToHalf(static_cast<float>(slope));
+    double zero = code / n - value / n / halfToFloat(params.scale);
+    if (!(std::fabs(zero) < 512))
+      break;
+    params.zero = floatToHalf(static_cast<float>(zero));
+    if (!attempt(params))
+      break;
+  }
+  return best;
+}
+
+float IntFormat::fitTensor(const float *values, int64_t n,
+                           const FitOptions &options) const {
+  float most = maxMagnitude(values, n);
+  if (!(most > 0) || !std::isfinite(most))
+    return 1.0f;
+  std::vector<float> ratios(values, values + n);
+  for (float &ratio : ratios)
+    ratio /= most;
+  // A mirrored scale serves as well: the sign goes with it.
+  return most * halfToFloat(fit(ratios.data(), n, options).scale);
+}
+
 GroupParams IntFormat::fit(const float *values, int64_t n,
                            const FitOptions &options) const {
+  if (o.floatZero)
+    return freeFit(values, n, options.search);
   GroupParams plain = plainFit(values, n);
   if (!options.search || plain.scale == 0)
     return plain;
-  return halfOdd ? searchFit<true>(values, n, plain)
-                 : searchFit<false>(values, n, plain);
+  return halfOdd ? searchFit<Levels::HalfOdd>(values, n, plain)
+                 : searchFit<Levels::Whole>(values, n, plain);
 }
 
 void IntFormat::nearestAll(const float *values, int64_t count,
                            GroupParams params, uint32_t *codes) const {
-  float scale = halfToFloat(params.scale) * levelStep();
+  float scale = scaleFor(params) * levelStep();
   Grid levels = grid(params.zero);
-  if (scale == 0) { // only of groups that are all 0
+  auto all = [&](auto code) {
+    for (int64_t i = 0; i < count; ++i)
+      codes[i] = static_cast<int32_t>(code(values[i] / scale, levels));
+  };
+  if (scale == 0) // only of groups that are all 0
     std::fill(codes, codes + count, static_cast<uint32_t>(levels.offset));
-  } else if (halfOdd) {
-    for (int64_t i = 0; i < count; ++i)
-      codes[i] = static_cast<int32_t>(halfGridCode(values[i] / scale, levels));
-  } else {
-    for (int64_t i = 0; i < count; ++i)
-      codes[i] = static_cast<int32_t>(gridCode(values[i] / scale, levels));
-  }
+  else if (o.floatZero)
+    all(gridCode<Levels::Free>);
+  else if (halfOdd)
+    all(gridCode<Levels::HalfOdd>);
+  else
+    all(gridCode<Levels::Whole>);
 }
 
 static FormatRegistration registration(
-    "int", "integers of 1 to 8 bits: int<B, group = G, zero | half>",
+    "int",
+    "integers of 1 to 8 bits: "
+    "int<B, group = G, zero | zero = float | half, tensor>",
     [](const FormatArgs &args) -> llvm::Expected<std::unique_ptr<Format>> {
       FormatArgReader reader(args);
+      IntOptions options;
       int64_t bits = reader.number("bits", 1, 8);
-      int64_t group = reader.option("group", 0, kMaxGroup, 0);
-      bool zero = reader.flag("zero"), half = reader.flag("half");
-      if (zero && half)
+      options.group = reader.option("group", 0, kMaxGroup, 0);
+      std::string zero = reader.choiceOption("zero", {"int", "float"});
+      options.zero = !zero.empty();
+      options.floatZero = zero == "float";
+      options.half = reader.flag("half");
+      options.tensor = reader.flag("tensor");
+      if (options.zero && options.half)
         reader.fail("'zero' and 'half' exclude each other");
-      if (half && (bits == 1 || bits == 8))
+      if (options.half && (bits == 1 || bits == 8))
         reader.fail("'half' takes 2 to 7 bits");
+      if (options.tensor && (options.zero || options.group))
+        reader.fail("'tensor' takes neither 'group' nor 'zero'");
       if (llvm::Error error = reader.finish())
         return std::move(error);
-      return std::make_unique<IntFormat>(bits, group, zero, half);
+      return std::make_unique<IntFormat>(bits, options);
     });
 
 QUENCH_BUILTIN_FORMAT(Int)

@@ -17,6 +17,15 @@ using namespace quench;
 static std::vector<std::string> allSpecs() {
   std::vector<std::string> specs{"e8p", "float<32>", "float<16>",
                                  "float<bf16>"};
+  for (const char *shape :
+       {"2x8, group = 8", "1x8, group = 16", "4x4, group = 4", "2x6, group = 3",
+        "1x1", "3x3, group = 2", "1x2, group = 1", "2x7, group = 32"})
+    specs.push_back("aqlm<" + std::string(shape) + ">");
+  for (const char *arguments :
+       {"1", "2", "3", "4", "5", "6", "2, scale = tensor", "2, code = lin8",
+        "3, code = lin16", "2, code = 1mad", "3, code = 1mad",
+        "6, code = 1mad", "2, code = hyb", "5, code = hyb"})
+    specs.push_back("trellis<" + std::string(arguments) + ">");
   std::vector<std::string> groups{"", ", group = 32"};
   for (int64_t g : {1, 2, 3, 4, 5, 8, 12, 16, 17, 20, 31, 33, 40, 64, 65, 96,
                     100, 128, 250})
@@ -33,12 +42,27 @@ static std::vector<std::string> allSpecs() {
       if (bits > 1 && bits < 8)
         specs.push_back(head + ", half>");
     }
-    for (std::string packing : {"2", "5"})
+    if (few)
+      specs.push_back("int<4" + group + ", zero = float>");
+    for (std::string packing : {"2", "3", "5"})
       specs.push_back("ternary<" + packing + group + ">");
+    for (std::string shape : {"fp6<e2m3", "fp6<e3m2", "fp8<e4m3", "fp8<e5m2"})
+      if (few)
+        specs.push_back(shape + group + ">");
     std::string argument = group.empty() ? "" : group.substr(2);
     specs.push_back("nf4<" + argument + ">");
-    specs.push_back("nf4<" + argument + (group.empty() ? "" : ", ") + "bytes>");
+    std::string more = argument + (group.empty() ? "" : ", ");
+    specs.push_back("nf4<" + more + "bytes>");
+    specs.push_back("nf4<" + more + "double>");
+    if (few)
+      specs.push_back("lut4<" + more + "double>");
   }
+  for (const char *spec :
+       {"af4", "bnb-fp4", "lut4", "fp4", "mxfp<4>", "mxfp<6>", "mxfp<6, e3m2>",
+        "mxfp<8>", "mxfp<8, e5m2>", "nvfp4", "fp8<e4m3, tensor>",
+        "ternary<2, tensor>", "ternary<3, tensor>", "ternary<5, tensor>",
+        "int<1, tensor>", "int<4, tensor>", "int<2, half, tensor>"})
+    specs.push_back(spec);
   return specs;
 }
 
@@ -149,7 +173,9 @@ TEST(Packing, RowsComeBack) {
   Samples samples(1);
   for (const std::string &spec : allSpecs()) {
     const Format &f = format(spec);
-    for (int trial = 0; trial < 24; ++trial) {
+    // Codes that are searched for take their time.
+    bool isSlow = f.hasTiles() || f.tableBytes() != 0;
+    for (int trial = 0; trial < (isSlow ? 3 : 24); ++trial) {
       int64_t rows = trial == 0 ? 32 : 1 + samples.below(70);
       int64_t cols = trial == 0 ? 256 : 1 + samples.below(200);
       SCOPED_TRACE(spec + " " + std::to_string(rows) + "x" +
@@ -169,9 +195,11 @@ TEST(Packing, RowsComeBack) {
 
 TEST(Packing, EverySmallSizeComesBack) {
   Samples samples(2);
-  for (const char *spec : {"int<4, group = 32>", "int<3, group = 32, zero>",
-                           "ternary<5>", "ternary<5, group = 32>", "e8p",
-                           "nf4<group = 16>", "float<16>", "int<8>"}) {
+  for (const char *spec :
+       {"int<4, group = 32>", "int<3, group = 32, zero>", "ternary<5>",
+        "ternary<5, group = 32>", "e8p", "nf4<group = 16>", "float<16>",
+        "int<8>", "mxfp<4>", "nvfp4", "ternary<3>", "lut4",
+        "nf4<group = 8, double>"}) {
     const Format &f = format(spec);
     for (int64_t rows : {1, 15, 16, 17, 31, 32, 33, 40})
       for (int64_t cols = 1; cols <= 200; ++cols) {
@@ -195,7 +223,7 @@ TEST(Packing, RegistersDecodeLikeScalars) {
   for (const std::string &spec : allSpecs()) {
     const Format &f = format(spec);
     const BlockLayout &layout = f.layout();
-    GroupParams one{floatToHalf(1.0f), 0};
+    GroupParams one{floatToScale(f.scaleKind(), 1.0f), 0};
     for (int trial = 0; trial < 4; ++trial) {
       int64_t rows = 1 + samples.below(32), cols = 1 + samples.below(300);
       SCOPED_TRACE(spec + " " + std::to_string(rows) + "x" +
@@ -209,6 +237,7 @@ TEST(Packing, RegistersDecodeLikeScalars) {
       packPass(f, encoded, pass.data());
       for (GroupParams &params : encoded.params)
         params = one;
+      encoded.tensorScale = 1;
       std::vector<float> levels(rows * cols);
       decodeRows(f, encoded, levels.data());
       std::vector<int32_t> order = stagedOrder(f, cols);
@@ -219,7 +248,7 @@ TEST(Packing, RegistersDecodeLikeScalars) {
           for (int64_t i = 0; i < layout.bytes; ++i)
             block[i] = pass[b * kPassBlocks * layout.bytes +
                             interleavedOffset(layout, half, i)];
-          HostRegisters registers(block);
+          HostRegisters registers(block, encoded.table);
           // The level that position `p` of row `r` must have, if any.
           auto expected = [&](int64_t p, int64_t r, float &level) {
             int64_t column = order[b * layout.columns + p];
@@ -299,6 +328,7 @@ TEST(Packing, GroupsAsAKernelReadsThem) {
     std::vector<uint8_t> stream = packAll(f, weight, rows, cols, decoded);
     StreamShape shape(f, rows, cols);
     std::vector<int32_t> order = stagedOrder(f, cols);
+    float tensor = 1;
     for (int64_t b = 0; b < shape.blocks; ++b)
       for (int64_t half = 0; half < kPassBlocks; ++half) {
         std::vector<uint8_t> block(layout.bytes);
@@ -317,9 +347,21 @@ TEST(Packing, GroupsAsAKernelReadsThem) {
               int64_t row = half * kBlockRows + r;
               if (column < 0 || row >= rows)
                 continue;
-              const uint8_t *at = block.data() + layout.scaleOffset(g) + 2 * r;
-              float scale = halfToFloat(at[0] | at[1] << 8);
-              int zero = f.hasZeroPoint() ? block[layout.zeroOffset(g) + r] : 0;
+              auto read = [&](int64_t from, int64_t bytes) -> uint16_t {
+                const uint8_t *at = block.data() + from + bytes * r;
+                return bytes == 2 ? at[0] | at[1] << 8 : at[0];
+              };
+              float scale = scaleToFloat(
+                  f.scaleKind(),
+                  read(layout.scaleOffset(g), scaleBits(f.scaleKind()) / 8));
+              if (f.hasTensorScale())
+                std::memcpy(&tensor, stream.data(), sizeof tensor);
+              scale *= tensor;
+              float zero = 0;
+              if (f.hasFloatZero())
+                zero = halfToFloat(read(layout.zeroOffset(g), 2));
+              else if (f.hasZeroPoint())
+                zero = read(layout.zeroOffset(g), 1);
               int lane = HostRegisters::bytes(plane.value)[4 * r + j];
               float value = scale * f.unit() * (lane - f.bias() - zero);
               float want = decoded[row * cols + column];
