@@ -167,7 +167,11 @@ void LdlqRun::encode(const QuantizeProblem &part, const SweepOptions &sweep,
   encoded.codes.resize(codedRows(*format, rows) * codesPerRow(*format, cols));
   encoded.params.resize(codedRows(*format, rows) * format->groupsPerRow(cols));
   int64_t chunk = codedRows(*format, kChunk);
-  forEachIndex((rows + chunk - 1) / chunk, problem.threads, [&](int64_t i) {
+  int64_t chunks = (rows + chunk - 1) / chunk;
+  bool refitTensor = descend && options.refit && format->hasTensorScale() &&
+                     !full.panels.empty();
+  std::vector<RowSweep::ScaleSums> sums(refitTensor ? chunks : 0);
+  forEachIndex(chunks, problem.threads, [&](int64_t i) {
     int64_t first = i * chunk, count = std::min(chunk, rows - first);
     RowSweep some(*format, part.weight, first, count, cols, encoded.tensorScale,
                   sweep, levels ? &*levels : nullptr);
@@ -178,8 +182,17 @@ void LdlqRun::encode(const QuantizeProblem &part, const SweepOptions &sweep,
       if (options.refit)
         some.descend(full, /*refit=*/true, /*recode=*/false);
     }
+    if (refitTensor)
+      sums[i] = some.scaleSums(full);
     some.store(encoded);
   });
+  RowSweep::ScaleSums total;
+  for (const RowSweep::ScaleSums &each : sums) {
+    total.gain += each.gain;
+    total.cost += each.cost;
+  }
+  if (double factor = 1 + total.gain / total.cost; factor > 0.5 && factor < 2)
+    encoded.tensorScale *= static_cast<float>(factor);
 }
 
 /// The factor of the scales that serves some of the rows best.

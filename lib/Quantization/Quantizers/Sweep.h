@@ -53,6 +53,13 @@ public:
   /// that lowers the loss of its row (of its tile).
   void descend(const Feedback &feedback, bool refit, bool recode);
 
+  /// What a factor 1 + x for all values of these rows changes: the loss falls
+  /// by 2 x gain - x^2 cost. For the scale of a whole weight.
+  struct ScaleSums {
+    double gain = 0, cost = 0;
+  };
+  ScaleSums scaleSums(const Feedback &feedback);
+
   /// The codes and params go to their rows of `encoded`.
   void store(EncodedRows &encoded) const;
 
@@ -91,6 +98,14 @@ private:
                     GroupParams params) const;
   void refitGroup(const Spot &spot, int64_t block);
   void refitRows(const Feedback &feedback);
+  /// Of a row: A and c of bestParams.
+  struct RowSums {
+    double a[3] = {}, c[2] = {};
+  };
+  std::vector<RowSums> rowSums(const Feedback &feedback,
+                               std::vector<float> &level);
+  void decodeAll(const CodePlan &plan, bool levelsOnly,
+                 std::vector<float> &values);
   bool bestParams(const double a[3], const double c[2],
                   GroupParams &params) const;
   void decodePlaces(const CodePlan &plan, int64_t row, bool levelsOnly,

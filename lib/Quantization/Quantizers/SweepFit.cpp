@@ -179,7 +179,7 @@ void RowSweep::decodePlaces(const CodePlan &plan, int64_t row, bool levelsOnly,
                             float *values) {
   for (int64_t b = firstBlock; b < endBlock; ++b) {
     const CodeBlock &block = plan.blocks[b];
-    GroupParams used = paramsOf(row, block.group);
+    GroupParams used = groups == 0 ? GroupParams() : paramsOf(row, block.group);
     if (levelsOnly) {
       used.scale = format.roundScale(1.0f);
       if (format.hasFloatZero())
@@ -245,45 +245,43 @@ void RowSweep::refitGroup(const Spot &spot, int64_t firstBlock) {
          level.data() + plan.blocks[b].place - place);
 }
 
-/// Rows with one scale.
-void RowSweep::refitRows(const Feedback &feedback) {
-  const CodePlan &plan = feedback.plan;
-  // The levels of all rows; a last one of ones gives (1 H).
-  int64_t count = rows + 1, last = plan.blocks.size();
-  std::vector<float> level(count * cols, 1.0f);
-  std::vector<GroupParams> unit(params);
-  for (GroupParams &each : unit) {
-    each.scale = format.roundScale(1.0f);
-    if (format.hasFloatZero())
-      each.zero = 0;
-  }
-  auto decodeTiles = [&](const std::vector<GroupParams> &used, float *values) {
-    int64_t tileRows = format.tileRows(), tileColumns = format.tileColumns();
-    for (int64_t row = 0; row < rows; row += tileRows)
-      for (const CodeBlock &block : plan.blocks) {
-        for (int64_t r = 0; r < tileRows; ++r)
-          std::copy_n(codes.data() + (row + r) * perRow + block.code,
-                      tileColumns, tileCodes.data() + r * tileColumns);
-        format.decodeTile(tileCodes.data(), used.data() + row, decoded.data());
-        for (int64_t r = 0; r < std::min(tileRows, rows - row); ++r)
-          std::copy_n(decoded.data() + r * tileColumns, block.width,
-                      values + (row + r) * cols + block.place);
-      }
-  };
-  auto decodeAll = [&](bool levelsOnly) {
-    if (format.hasTiles())
-      return decodeTiles(levelsOnly ? unit : params, level.data());
+/// decodePlaces of all rows, [rows][cols].
+void RowSweep::decodeAll(const CodePlan &plan, bool levelsOnly,
+                         std::vector<float> &values) {
+  if (!format.hasTiles()) {
+    int64_t last = plan.blocks.size();
     for (int64_t row = 0; row < rows; ++row)
-      decodePlaces(plan, row, levelsOnly, 0, last, level.data() + row * cols);
-  };
-  decodeAll(true);
+      decodePlaces(plan, row, levelsOnly, 0, last, values.data() + row * cols);
+    return;
+  }
+  std::vector<GroupParams> used(params);
+  for (GroupParams &each : used)
+    if (levelsOnly)
+      each = {format.roundScale(1.0f),
+              format.hasFloatZero() ? uint16_t(0) : each.zero};
+  int64_t tileRows = format.tileRows(), tileColumns = format.tileColumns();
+  for (int64_t row = 0; row < rows; row += tileRows)
+    for (const CodeBlock &block : plan.blocks) {
+      for (int64_t r = 0; r < tileRows; ++r)
+        std::copy_n(codes.data() + (row + r) * perRow + block.code, tileColumns,
+                    tileCodes.data() + r * tileColumns);
+      format.decodeTile(tileCodes.data(), used.empty() ? nullptr : &used[row],
+                        decoded.data());
+      for (int64_t r = 0; r < std::min(tileRows, rows - row); ++r)
+        std::copy_n(decoded.data() + r * tileColumns, block.width,
+                    values.data() + (row + r) * cols + block.place);
+    }
+}
 
-  struct Sums {
-    double a[3] = {}, c[2] = {};
-  };
-  std::vector<Sums> sums(rows);
-  std::vector<float> product(count * plan.widestBatch), turned(count);
-  for (auto [index, batch] : llvm::enumerate(plan.batches)) {
+/// `level` holds the levels l of all rows, and room for one row more.
+std::vector<RowSweep::RowSums> RowSweep::rowSums(const Feedback &feedback,
+                                                 std::vector<float> &level) {
+  // A last row of ones gives (1 H).
+  int64_t count = rows + 1;
+  std::fill(level.begin() + rows * cols, level.end(), 1.0f);
+  std::vector<RowSums> sums(rows);
+  std::vector<float> product(count * feedback.plan.widestBatch), turned(count);
+  for (auto [index, batch] : llvm::enumerate(feedback.plan.batches)) {
     int64_t width = batch.width;
     for (int64_t row = 0; row < count; ++row)
       std::copy_n(level.data() + row * cols + batch.place, width,
@@ -292,7 +290,7 @@ void RowSweep::refitRows(const Feedback &feedback) {
                 feedback.panels[index].data(), width, count, width, cols);
     const float *moments = feedback.moments[index].data();
     for (int64_t b = batch.firstBlock; b < batch.endBlock; ++b) {
-      const CodeBlock &block = plan.blocks[b];
+      const CodeBlock &block = feedback.plan.blocks[b];
       int64_t from = block.place - batch.place;
       for (int64_t j = from; j < from + block.width; ++j) {
         for (int64_t row = 0; row < count; ++row) {
@@ -302,23 +300,43 @@ void RowSweep::refitRows(const Feedback &feedback) {
           turned[row] = sum;
         }
         for (int64_t row = 0; row < rows; ++row) {
-          float value = level[row * cols + batch.place + j];
           float error = *at(errors, row, batch.place + j);
-          sums[row].a[0] += double(turned[row]) * value;
-          sums[row].a[1] -= turned[row];
-          sums[row].a[2] += turned[rows];
-          sums[row].c[0] += double(turned[row]) * error;
-          sums[row].c[1] -= double(turned[rows]) * error;
+          RowSums &to = sums[row];
+          to.a[0] += double(turned[row]) * level[row * cols + batch.place + j];
+          to.a[1] -= turned[row];
+          to.a[2] += turned[rows];
+          to.c[0] += double(turned[row]) * error;
+          to.c[1] -= double(turned[rows]) * error;
         }
       }
     }
   }
+  return sums;
+}
+
+/// Rows with one scale.
+void RowSweep::refitRows(const Feedback &feedback) {
+  std::vector<float> level((rows + 1) * cols);
+  decodeAll(feedback.plan, /*levelsOnly=*/true, level);
+  std::vector<RowSums> sums = rowSums(feedback, level);
   std::vector<bool> changed(rows);
   for (int64_t row = 0; row < rows; ++row)
     changed[row] = bestParams(sums[row].a, sums[row].c, paramsOf(row, 0));
-  decodeAll(false);
+  decodeAll(feedback.plan, /*levelsOnly=*/false, level);
   for (int64_t row = 0; row < rows; ++row)
     for (int64_t place = 0; changed[row] && place < cols; ++place)
       *at(errors, row, place) =
           *at(weights, row, place) - level[row * cols + place];
+}
+
+RowSweep::ScaleSums RowSweep::scaleSums(const Feedback &feedback) {
+  reorder(feedback.plan);
+  std::vector<float> level((rows + 1) * cols);
+  decodeAll(feedback.plan, /*levelsOnly=*/false, level);
+  ScaleSums total;
+  for (const RowSums &sums : rowSums(feedback, level)) {
+    total.gain += sums.c[0];
+    total.cost += sums.a[0];
+  }
+  return total;
 }

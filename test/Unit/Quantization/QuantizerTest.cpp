@@ -166,23 +166,50 @@ const char *const kLadder[] = {"rtn", "rtn<search>", "gptq<search>",
                                "gptq<search, cd = 2>",
                                "gptq<search, cd = 2, refit>"};
 
+const char kEvenLevels[] =
+    "levels<-1, -0.875, -0.75, -0.625, -0.5, -0.375, -0.25, -0.125, 0, 0.125, "
+    "0.25, 0.375, 0.5, 0.625, 0.75, 0.875, group = 64>";
+
+/// All registered formats, each in its kinds.
 const char *const kFormats[] = {"int<8, group = 32>",
                                 "int<4>",
                                 "int<4, group = 32>",
                                 "int<4, group = 32, zero>",
+                                "int<4, group = 32, zero = float>",
                                 "int<3>",
                                 "int<3, group = 32>",
                                 "int<3, group = 32, half>",
                                 "int<2, group = 32>",
                                 "int<2, group = 32, half>",
                                 "int<2, group = 32, zero>",
+                                "int<2, group = 32, zero = float>",
                                 "int<1, group = 32>",
+                                "int<4, tensor>",
                                 "nf4<group = 64>",
+                                "nf4<group = 64, double>",
                                 "nf4<group = 64, bytes>",
+                                "af4<group = 64>",
+                                "bnb-fp4<group = 64>",
+                                "lut4<group = 64>",
+                                kEvenLevels,
+                                "fp4<group = 32>",
+                                "fp6<e2m3, group = 32>",
+                                "fp8<e4m3, group = 32>",
+                                "fp8<e5m2, tensor>",
+                                "mxfp<4>",
+                                "mxfp<6>",
+                                "mxfp<8>",
+                                "nvfp4",
                                 "ternary<2, group = 64>",
                                 "ternary<5>",
+                                "ternary<3>",
+                                "ternary<2, tensor>",
                                 "ternary<2, absmean>",
-                                "e8p"};
+                                "e8p",
+                                "aqlm<2x6, group = 8>",
+                                "trellis<2>",
+                                "trellis<3, scale = tensor>",
+                                "float<16>"};
 
 /// Where a step of the ladder need not win, and why.
 struct Exception {
@@ -191,16 +218,20 @@ struct Exception {
   const char *reason;
 };
 const Exception kExceptions[] = {
-    {"int<8, group = 32>", 1, "the range is the best scale already"},
+    {"", 0, "none so far"},
 };
 
 TEST(Quantizer, EachBeatsTheOneItRefines) {
+  for (const auto &[name, help] : listFormats())
+    EXPECT_TRUE(llvm::any_of(kFormats, [&, &name = name](llvm::StringRef spec) {
+      return spec.take_until([](char c) { return c == '<'; }) == name;
+    })) << name;
   Problem problem(64, 128, 12, 20);
   for (const char *spec : kFormats) {
     const Format &used = format(spec);
     std::string line;
     llvm::raw_string_ostream os(line);
-    os << llvm::left_justify(spec, 28);
+    os << llvm::left_justify(llvm::StringRef(spec).substr(0, 32), 34);
     double last = 0;
     for (int step = 0; step < 5; ++step) {
       double loss = quantize(kLadder[step], problem.with(used)).loss;
@@ -208,8 +239,9 @@ TEST(Quantizer, EachBeatsTheOneItRefines) {
       bool excepted = llvm::any_of(kExceptions, [&](const Exception &e) {
         return llvm::StringRef(spec) == e.format && step == e.step;
       });
+      // What is lowered is the loss with damping.
       if (step > 0 && !excepted)
-        EXPECT_LE(loss, last) << spec << " " << kLadder[step];
+        EXPECT_LE(loss, last * 1.0001) << spec << " " << kLadder[step];
       last = loss;
     }
     printf("%s\n", line.c_str());
