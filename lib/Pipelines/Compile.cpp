@@ -97,7 +97,7 @@ class Compiler {
 public:
   Compiler(const CompileOptions &options, CompileReport &report)
       : options(options), report(report), context(registry()),
-        diagnostics(context) {
+        diagnostics(context), files(options.model) {
     // Builder code outside of passes makes ops of these.
     context.loadDialect<
         affine::AffineDialect, arith::ArithDialect, func::FuncDialect,
@@ -131,9 +131,15 @@ private:
   }
   Error runPasses(StringRef what,
                   llvm::function_ref<void(OpPassManager &)> build);
+  int threads() const {
+    return options.threads ? options.threads
+                           : std::max(1u, std::thread::hardware_concurrency());
+  }
   bool stops(StringRef stage) const { return options.stopAfter == stage; }
   Error writeIR();
   Error writeText(StringRef text);
+  Error simplify();
+  Error calibrate();
   Error materializeWeights(WeightsObject &object);
   Error bufferize();
   Error lower();
@@ -145,6 +151,9 @@ private:
   MLIRContext context;
   Diagnostics diagnostics;
   OwningOpRef<ModuleOp> module;
+  ModelFiles files;
+  CalibratedWeights calibrated;
+  int printed = 0; // folders below options.printTree
 };
 
 } // namespace
@@ -153,13 +162,19 @@ Error Compiler::runPasses(StringRef what,
                           llvm::function_ref<void(OpPassManager &)> build) {
   PassManager manager(&context);
   manager.enableVerifier(true);
-  if (!options.printTree.empty())
+  if (!options.printTree.empty()) {
+    context.disableMultithreading(); // printing asks for it
+    std::string folder =
+        options.printTree + "/" + std::to_string(++printed) + "-" + what.str();
+    llvm::replace(folder, ' ', '-');
+    if (std::error_code error = llvm::sys::fs::create_directories(folder))
+      return llvm::createFileError(folder, error);
     manager.enableIRPrintingToFileTree(
         [](Pass *, Operation *) { return false; },
-        [](Pass *, Operation *) { return true; }, true, true, false,
-        options.printTree,
+        [](Pass *, Operation *) { return true; }, true, true, false, folder,
         OpPrintingFlags().elideLargeElementsAttrs(16).elideLargeResourceString(
             64));
+  }
   build(manager);
   if (failed(manager.run(*module)))
     return diagnostics.error("cannot " + what);
@@ -202,13 +217,36 @@ Expected<OwningOpRef<ModuleOp>> quench::importModel(MLIRContext &context,
   return module;
 }
 
+Error Compiler::simplify() {
+  return runPasses("simplify", [](OpPassManager &manager) {
+    manager.addPass(createCanonicalizerPass());
+    manager.addPass(createCSEPass());
+  });
+}
+
+Error Compiler::calibrate() {
+  CalibrationOptions calibrating = options.calibration;
+  calibrating.threads = threads();
+  calibrating.progress = [&](StringRef name, int64_t done, int64_t total) {
+    if (options.progress)
+      options.progress("calibrate", name, done, total);
+  };
+  Expected<CalibratedWeights> result =
+      quantizeModel(*module, files, calibrating);
+  if (!result)
+    return result.takeError();
+  calibrated = std::move(*result);
+  report.calibrationSamples = calibrated.samples;
+  report.calibrationTokens = calibrated.tokens;
+  report.notes = calibrated.notes;
+  return Error::success();
+}
+
 Error Compiler::materializeWeights(WeightsObject &object) {
-  ModelFiles files(options.model);
   ObjectSink sink(object);
   MaterializeOptions materializing;
-  materializing.threads =
-      options.threads ? options.threads
-                      : std::max(1u, std::thread::hardware_concurrency());
+  materializing.threads = threads();
+  materializing.quantized = calibrated.weights.get();
   materializing.maxPositions = options.maxPositions;
   materializing.progress = [&](StringRef name, int64_t done, int64_t total) {
     if (options.progress)
@@ -361,16 +399,21 @@ Error Compiler::run() {
   if (Error error = step("recipe", [&]() -> Error {
         if (Error applied = applyRecipeToModule(*module, options.recipe))
           return applied;
+        // Weights keep their expressions from here on, by which calibrated ones
+        // are found.
+        return simplify();
+      }))
+    return error;
+  if (Error error = step("calibrate", [&] { return calibrate(); }))
+    return error;
+  if (Error error = step("state", [&]() -> Error {
         FailureOr<bool> state = makeState(*module);
         if (failed(state))
           return diagnostics.error("cannot make decode and prefill functions");
         report.hasState = *state;
         // Equal weights must be equal expressions in all functions: each is
         // stored once.
-        return runPasses("simplify", [](OpPassManager &manager) {
-          manager.addPass(createCanonicalizerPass());
-          manager.addPass(createCSEPass());
-        });
+        return simplify();
       }))
     return error;
   if (stops("quench"))

@@ -190,10 +190,18 @@ std::string CompileReport::toJSON() const {
                                       {"cols", w.cols},
                                       {"bits", w.bits},
                                       {"bytes", w.packedBytes},
-                                      {"error", w.relativeError}});
+                                      {"error", w.relativeError},
+                                      {"quantizer", w.quantizer},
+                                      {"loss", w.loss},
+                                      {"note", w.note}});
   llvm::json::Object object{{"recipe", recipe},
                             {"cpu", cpu},
                             {"state", hasState},
                             {"weights", std::move(rows)}};
+  if (calibrationSamples)
+    object["calibration"] = llvm::json::Object{{"samples", calibrationSamples},
+                                               {"tokens", calibrationTokens}};
+  if (!notes.empty())
+    object["notes"] = llvm::json::Array(notes);
   return llvm::formatv("{0}", llvm::json::Value(std::move(object)));
 }

@@ -6,7 +6,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "quench/Quantization/PackedWeight.h"
-#include "Quantizers/Common.h"
+#include "quench/Quantization/Parallel.h"
 #include <array>
 #include <cmath>
 
@@ -54,8 +54,7 @@ public:
   Packer(const Format &format, int64_t rows, int64_t cols, int threads,
          float *numbers)
       : format(format), rows(rows), cols(cols), threads(threads),
-        numbers(numbers),
-        shape(format, rows, cols),
+        numbers(numbers), shape(format, rows, cols),
         stream(std::make_shared<std::vector<uint8_t>>(shape.bytes, 0)) {}
 
   void header(const EncodedRows &encoded) {
@@ -73,8 +72,7 @@ public:
                stream->data() + shape.headerBytes +
                    (begin / kPassRows + i) * shape.passBytes);
       std::vector<float> memory(numbers ? 0 : n * cols);
-      float *decoded =
-          numbers ? numbers + (begin + row) * cols : memory.data();
+      float *decoded = numbers ? numbers + (begin + row) * cols : memory.data();
       decodeRows(format, part, decoded);
       const float *from = values + row * cols;
       double error = 0, norm = 0;

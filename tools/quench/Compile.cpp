@@ -6,9 +6,11 @@
 //===----------------------------------------------------------------------===//
 
 #include "quench/Pipelines/Compile.h"
+#include "CalibrationFlags.h"
 #include "Driver.h"
-#include "Layers.h"
 #include "quench/Recipe/Recipe.h"
+#include "quench/Report/LayerTable.h"
+#include "quench/Report/Page.h"
 #include "quench/Support/Progress.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/Path.h"
@@ -63,6 +65,12 @@ static cl::opt<std::string>
     printTree("print-ir-tree", cl::value_desc("DIR"), cl::sub(options),
               cl::desc("Write the IR after each pass into this folder"));
 
+static cl::opt<std::string>
+    tokenizer("tokenizer", cl::value_desc("FILE"), cl::sub(options),
+              cl::desc("A Hugging Face tokenizer.json for --calib; by default "
+                       "the one next to the model"));
+static CalibrationFlags calibration(options);
+
 static constexpr StringRef kinds[] = {"so", "obj", "asm", "llvm", "mlir"};
 static constexpr StringRef stages[] = {"onnx", "quench", "contract", "qk",
                                        "llvm"};
@@ -114,8 +122,8 @@ static Error writeReports(const CompileOptions &request,
       for (const auto &[step, time] : report.seconds)
         steps +=
             (steps.empty() ? "" : ", ") + step + formatted(" %.2f s", time);
-      text = table.toHTML(
-          request.model,
+      text = reportPage(
+          table, request.model,
           {{"recipe", report.recipe},
            {"processor", report.cpu},
            {"file", request.output + ", " + formatBytes(report.fileBytes)},
@@ -164,6 +172,8 @@ static Error compile() {
   request.printTree = printTree;
   request.threads = threads;
   request.maxPositions = maxPositions;
+  request.calibration = calibration.options();
+  request.calibration.data.tokenizer = tokenizer;
   request.progress = [&](StringRef step, StringRef name, int64_t done,
                          int64_t total) {
     progress.update(step, name, done, total);
@@ -174,6 +184,8 @@ static Error compile() {
   progress.finish();
   if (error)
     return error;
+  for (const std::string &note : report.notes)
+    errs() << "note: " << note << '\n';
   double seconds = watch.seconds();
   Expected<LayerTable> table =
       LayerTable::parse(report.toJSON(), request.output);
@@ -220,6 +232,8 @@ static int run() {
     return wrongUsage(compileCommand, "--threads is not negative");
   if (maxPositions < 1)
     return wrongUsage(compileCommand, "--max-positions is at least 1");
+  if (std::string wrong = calibration.check(); !wrong.empty())
+    return wrongUsage(compileCommand, wrong);
   if (Error error = compile())
     return fail(std::move(error));
   return Done;
@@ -233,6 +247,8 @@ static std::string notes() {
          "  quench compile model.onnx -o model.so --recipe w4a8 --report "
          "model.html\n"
          "  quench compile model.onnx -o old.so --cpu x86-64-v3 --recipe w8\n"
+         "  quench compile model.onnx --recipe mine.yaml --calib text.txt "
+         "--resume\n"
          "  quench compile model.onnx -o - --stop-after quench\n";
 }
 

@@ -6,12 +6,14 @@
 //===----------------------------------------------------------------------===//
 
 #include "quench/Analysis/Eval.h"
+#include "CalibrationFlags.h"
 #include "Driver.h"
 #include "LanguageModel.h"
 #include "ReferenceLogits.h"
-#include "Texts.h"
 #include "quench/Support/Progress.h"
+#include "quench/Tokenizer/Texts.h"
 #include "llvm/Support/raw_ostream.h"
+#include <thread>
 
 using namespace llvm;
 using namespace quench;
@@ -53,6 +55,7 @@ static cl::opt<std::string> recipe("recipe", cl::value_desc("NAME|FILE"),
                                    cl::sub(options),
                                    cl::desc("With --interpret: apply this "
                                             "recipe first"));
+static CalibrationFlags calibration(options);
 static NumberOption<int> threads("threads", cl::init(0), cl::value_desc("N"),
                                  cl::sub(options),
                                  cl::desc("Threads; by default one per "
@@ -62,7 +65,7 @@ static cl::opt<bool> asJSON("json", cl::sub(options),
 
 static Expected<std::unique_ptr<LanguageModel>> openAny(StringRef path) {
   if (path.ends_with_insensitive(".onnx"))
-    return LanguageModel::openInterpreted(path, "");
+    return LanguageModel::openInterpreted(path, "", {});
   return LanguageModel::openCompiled(path, threads, 0, context);
 }
 
@@ -134,8 +137,16 @@ static Error evaluate() {
     return windows.takeError();
   Progress progress;
   progress.update("open", modelPath, 0, 0);
+  CalibrationOptions calibrating = calibration.options();
+  calibrating.data.tokenizer = tokenizerPath;
+  calibrating.threads = threads
+                            ? int(threads)
+                            : std::max(1u, std::thread::hardware_concurrency());
+  calibrating.progress = [&](StringRef name, int64_t done, int64_t total) {
+    progress.update("calibrate", name, done, total);
+  };
   Expected<std::unique_ptr<LanguageModel>> model =
-      interpret ? LanguageModel::openInterpreted(modelPath, recipe)
+      interpret ? LanguageModel::openInterpreted(modelPath, recipe, calibrating)
                 : LanguageModel::openCompiled(modelPath, threads, 0, context);
   if (!model)
     return model.takeError();
@@ -195,6 +206,10 @@ static int run() {
   if (!recipe.empty() && !interpret)
     return wrongUsage(evalCommand, "--recipe needs --interpret; a compiled "
                                    "model has its recipe");
+  if (std::string wrong = calibration.check(); !wrong.empty())
+    return wrongUsage(evalCommand, wrong);
+  if (calibration.isGiven() && recipe.empty())
+    return wrongUsage(evalCommand, "--calib needs --interpret and --recipe");
   if (!cachePath.empty() && referencePath.empty())
     return wrongUsage(evalCommand, "--reference-cache needs --reference");
   if (Error error = evaluate())

@@ -7,9 +7,9 @@
 
 #include "Driver.h"
 #include "LanguageModel.h"
-#include "Texts.h"
 #include "quench/Tokenizer/ChatTemplate.h"
 #include "quench/Tokenizer/Sampler.h"
+#include "quench/Tokenizer/Texts.h"
 #include "quench/Tokenizer/Tokenizer.h"
 #include "llvm/Support/raw_ostream.h"
 

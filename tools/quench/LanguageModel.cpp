@@ -153,7 +153,7 @@ public:
     context.appendDialectRegistry(registry);
   }
 
-  Error load(StringRef recipe);
+  Error load(StringRef recipe, const CalibrationOptions &calibration);
 
 protected:
   Error runText(ArrayRef<int64_t> tokens, std::vector<float> &logits) override {
@@ -168,13 +168,15 @@ private:
   mlir::MLIRContext context;
   ModelFiles files;
   mlir::OwningOpRef<mlir::ModuleOp> module;
+  CalibratedWeights calibrated;
   std::optional<Interpreter> interpreter;
   mlir::func::FuncOp function;
 };
 
 } // namespace
 
-Error InterpretedModel::load(StringRef recipe) {
+Error InterpretedModel::load(StringRef recipe,
+                             const CalibrationOptions &calibration) {
   Expected<mlir::OwningOpRef<mlir::ModuleOp>> imported =
       importModel(context, path());
   if (!imported)
@@ -196,6 +198,16 @@ Error InterpretedModel::load(StringRef recipe) {
 
   InterpreterOptions options;
   options.files = &files;
+  if (!recipe.empty()) {
+    Expected<CalibratedWeights> weights =
+        quantizeModel(*module, files, calibration);
+    if (!weights)
+      return weights.takeError();
+    calibrated = std::move(*weights);
+    for (const std::string &note : calibrated.notes)
+      errs() << "note: " << note << '\n';
+    options.quantized = weightsOf(*calibrated.weights, calibration.threads);
+  }
   Expected<Interpreter> created = Interpreter::create(*module, options);
   if (!created)
     return created.takeError();
@@ -231,9 +243,10 @@ LanguageModel::openCompiled(StringRef path, int threads, int64_t capacity,
 }
 
 Expected<std::unique_ptr<LanguageModel>>
-LanguageModel::openInterpreted(StringRef path, StringRef recipe) {
+LanguageModel::openInterpreted(StringRef path, StringRef recipe,
+                               const CalibrationOptions &calibration) {
   auto model = std::make_unique<InterpretedModel>(path);
-  if (Error error = model->load(recipe))
+  if (Error error = model->load(recipe, calibration))
     return std::move(error);
   return std::move(model);
 }

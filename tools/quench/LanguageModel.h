@@ -8,6 +8,7 @@
 #ifndef QUENCH_TOOLS_QUENCH_LANGUAGEMODEL_H
 #define QUENCH_TOOLS_QUENCH_LANGUAGEMODEL_H
 
+#include "quench/Calibration/Calibration.h"
 #include "llvm/ADT/ArrayRef.h"
 #include "llvm/ADT/StringRef.h"
 #include "llvm/Support/Error.h"
@@ -30,9 +31,10 @@ public:
   openCompiled(llvm::StringRef path, int threads, int64_t capacity,
                int64_t needed);
   /// Imports an ONNX model for the reference interpreter; an empty recipe
-  /// leaves it as it is.
+  /// leaves it as it is. Notes of the calibration go to standard error.
   static llvm::Expected<std::unique_ptr<LanguageModel>>
-  openInterpreted(llvm::StringRef path, llvm::StringRef recipe);
+  openInterpreted(llvm::StringRef path, llvm::StringRef recipe,
+                  const CalibrationOptions &calibration);
 
   llvm::StringRef path() const { return modelPath; }
   /// The number of token ids; 0 before the first call if the model does not

@@ -10,6 +10,7 @@
 
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/IR/OwningOpRef.h"
+#include "quench/Calibration/Calibration.h"
 #include "quench/Dialect/Quench/Transforms/Materialize.h"
 #include "llvm/Support/Error.h"
 #include <functional>
@@ -34,6 +35,9 @@ struct CompileOptions {
   /// Keeps the names of hidden functions in the file, for profilers.
   bool keepSymbols = false;
   int64_t maxPositions = 2048;
+  /// Without data there is no calibration. Threads and progress are those of
+  /// the compilation.
+  CalibrationOptions calibration;
   /// Step's name, what it works on now (may be empty), how much is done of how
   /// much.
   std::function<void(llvm::StringRef step, llvm::StringRef name, int64_t done,
@@ -49,6 +53,10 @@ struct CompileReport {
   int64_t weightsBytes = 0;
   int64_t codeBytes = 0; // of the object of generated code
   bool hasState = false; // quench_step works
+  /// Of the calibration; 0: none was made.
+  int64_t calibrationSamples = 0, calibrationTokens = 0;
+  /// What was odd about it.
+  std::vector<std::string> notes;
 
   /// Bits a weight of the layers with these roles (empty: all), scales counted.
   double

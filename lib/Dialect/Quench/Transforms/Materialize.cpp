@@ -69,9 +69,9 @@ private:
 
   FailureOr<Packed> pack(Operation *user, Value weight, StringRef role,
                          int64_t block, bool integer = false);
-  Expected<PackedWeight>
-  makePacked(Value weight, Value source, const Format &format,
-             StringRef quantizer, const std::optional<StoredCodes> &stored);
+  Expected<PackedWeight> makePacked(Value weight, Value source,
+                                    const Format &format, StringRef quantizer,
+                                    const std::optional<StoredCodes> &stored);
   FailureOr<SectionAttr> append(Operation *user, ArrayRef<uint8_t> bytes);
   Value packedValue(OpBuilder &builder, Location loc, SectionAttr section,
                     Type type);
@@ -284,21 +284,12 @@ Materializer::makePacked(Value weight, Value source, const Format &format,
     if (*found)
       return **found;
   }
+  WeightRows read(evaluator, source);
   QuantizeProblem problem;
   problem.format = &format;
-  problem.rows = cast<ShapedType>(source.getType()).getDimSize(0);
-  problem.cols = cast<ShapedType>(source.getType()).getDimSize(1);
+  problem.rows = read.rows();
+  problem.cols = read.cols();
   problem.threads = options.threads;
-  // A weight with a map along its rows is evaluated in one go.
-  std::vector<float> values;
-  bool isWhole = evaluator.needsAllRows(source);
-  auto read = [&](int64_t begin, int64_t end) -> Expected<const float *> {
-    if (!isWhole || values.empty())
-      if (Error error = evaluator.rows(source, isWhole ? 0 : begin,
-                                       isWhole ? problem.rows : end, values))
-        return std::move(error);
-    return values.data() + (isWhole ? begin * problem.cols : 0);
-  };
   if (stored)
     return packCodes(format, problem.rows, problem.cols, problem.threads, read,
                      [&](int64_t begin, int64_t end) {

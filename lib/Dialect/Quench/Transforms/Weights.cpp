@@ -373,3 +373,23 @@ Expected<std::vector<float>> WeightEvaluator::all(Value value) {
                            llvm::Twine(type.getRank()) +
                            " is not a part of a weight expression");
 }
+
+WeightRows::WeightRows(WeightEvaluator &evaluator, Value value)
+    : evaluator(evaluator), value(value),
+      isWhole(WeightEvaluator::needsAllRows(value)) {}
+
+int64_t WeightRows::rows() const {
+  return cast<ShapedType>(value.getType()).getDimSize(0);
+}
+
+int64_t WeightRows::cols() const {
+  return cast<ShapedType>(value.getType()).getDimSize(1);
+}
+
+Expected<const float *> WeightRows::operator()(int64_t begin, int64_t end) {
+  if (!isWhole || numbers.empty())
+    if (Error error = evaluator.rows(value, isWhole ? 0 : begin,
+                                     isWhole ? rows() : end, numbers))
+      return std::move(error);
+  return numbers.data() + (isWhole ? begin * cols() : 0);
+}

@@ -69,6 +69,24 @@ private:
   std::map<const void *, std::shared_ptr<Map>> maps;
 };
 
+/// Gives rows of a weight as f32, to quantize them: ReadRows. A weight that can
+/// only be evaluated as a whole is evaluated once.
+class WeightRows {
+public:
+  WeightRows(WeightEvaluator &evaluator, mlir::Value value);
+  /// Rows [begin, end); valid until the next call.
+  llvm::Expected<const float *> operator()(int64_t begin, int64_t end);
+
+  int64_t rows() const;
+  int64_t cols() const;
+
+private:
+  WeightEvaluator &evaluator;
+  mlir::Value value;
+  bool isWhole;
+  std::vector<float> numbers;
+};
+
 } // namespace quench
 
 #endif // QUENCH_DIALECT_QUENCH_TRANSFORMS_WEIGHTS_H

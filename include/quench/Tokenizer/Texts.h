@@ -5,8 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef QUENCH_TOOLS_QUENCH_TEXTS_H
-#define QUENCH_TOOLS_QUENCH_TEXTS_H
+#ifndef QUENCH_TOKENIZER_TEXTS_H
+#define QUENCH_TOKENIZER_TEXTS_H
 
 #include "quench/Tokenizer/Tokenizer.h"
 
@@ -27,6 +27,13 @@ struct TokenRows {
   std::vector<std::vector<int64_t>> rows;
 };
 
+/// The integers of an .npy file [n] or [rows, n] as rows.
+llvm::Expected<TokenRows> readTokenIds(llvm::StringRef path);
+/// The tokens of a text: all of it as one row, or a row for each line that is
+/// not empty.
+TokenRows tokenize(const Tokenizer &tokenizer, llvm::StringRef text,
+                   bool byLine);
+
 /// Reads token ids: the integers of an .npy file, each row of a matrix by
 /// itself, or the tokens of a text file.
 llvm::Expected<TokenRows> readTokens(llvm::StringRef path,
@@ -35,4 +42,4 @@ llvm::Expected<TokenRows> readTokens(llvm::StringRef path,
 
 } // namespace quench
 
-#endif // QUENCH_TOOLS_QUENCH_TEXTS_H
+#endif // QUENCH_TOKENIZER_TEXTS_H

@@ -5,7 +5,7 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "Texts.h"
+#include "quench/Tokenizer/Texts.h"
 #include "quench/Support/HostTensor.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/MemoryBuffer.h"
@@ -54,7 +54,7 @@ Expected<std::string> quench::readText(StringRef path) {
   return text;
 }
 
-static Expected<TokenRows> readIds(StringRef path) {
+Expected<TokenRows> quench::readTokenIds(StringRef path) {
   Expected<HostTensor> tensor = HostTensor::loadNpy(path);
   if (!tensor)
     return tensor.takeError();
@@ -74,10 +74,26 @@ static Expected<TokenRows> readIds(StringRef path) {
   return result;
 }
 
+TokenRows quench::tokenize(const Tokenizer &tokenizer, StringRef text,
+                           bool byLine) {
+  SmallVector<StringRef> parts = {text};
+  if (byLine) {
+    parts.clear();
+    text.split(parts, '\n');
+    erase_if(parts, [](StringRef line) { return line.trim().empty(); });
+  }
+  TokenRows result;
+  for (StringRef part : parts) {
+    std::vector<int32_t> ids = tokenizer.encode(part);
+    result.rows.emplace_back(ids.begin(), ids.end());
+  }
+  return result;
+}
+
 Expected<TokenRows> quench::readTokens(StringRef path, StringRef tokenizerPath,
                                        StringRef model) {
   if (path.ends_with_insensitive(".npy"))
-    return readIds(path);
+    return readTokenIds(path);
   Expected<std::string> text = readText(path);
   if (!text)
     return text.takeError();
@@ -85,8 +101,5 @@ Expected<TokenRows> quench::readTokens(StringRef path, StringRef tokenizerPath,
       openTokenizer(tokenizerPath, model, "a text as --data");
   if (!tokenizer)
     return tokenizer.takeError();
-  std::vector<int32_t> ids = tokenizer->encode(*text);
-  TokenRows result;
-  result.rows.emplace_back(ids.begin(), ids.end());
-  return result;
+  return tokenize(*tokenizer, *text, /*byLine=*/false);
 }

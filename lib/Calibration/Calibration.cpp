@@ -1,0 +1,335 @@
+//===- Calibration.cpp - Quantizing a model with second moments -----------===//
+//
+// Part of the Quench project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "quench/Calibration/Calibration.h"
+#include "Store.h"
+#include "quench/Calibration/Walk.h"
+#include "quench/Dialect/Quench/Transforms/Weights.h"
+#include "quench/Runtime/Hash.h"
+#include "quench/Support/ModelFiles.h"
+#include "llvm/ADT/MapVector.h"
+#include "llvm/ADT/SmallString.h"
+#include "llvm/Support/FileSystem.h"
+#include "llvm/Support/MemoryBuffer.h"
+#include "llvm/Support/Path.h"
+#include <set>
+
+using namespace mlir;
+using namespace quench;
+using llvm::createStringError;
+using llvm::Error;
+using llvm::Expected;
+
+namespace {
+/// Has nothing: the source of a module without calibration.
+class NoWeights : public WeightSource {
+public:
+  Expected<std::shared_ptr<const PackedWeight>> find(StringRef) override {
+    return std::shared_ptr<const PackedWeight>();
+  }
+};
+
+/// A weight of @main with a format.
+struct Target {
+  qn::QuantizeOp op;
+  const Quantizer *quantizer;
+};
+
+class ModelQuantizer {
+public:
+  ModelQuantizer(ModuleOp module, ModelFiles &files,
+                 const CalibrationOptions &options)
+      : module(module), files(files), options(options),
+        evaluator(module, files) {}
+
+  Expected<CalibratedWeights> run();
+
+private:
+  Error findTargets();
+  Error needsData() const;
+  Expected<std::string> runFolder(const CalibrationData &data);
+  Expected<bool> isComplete();
+  Error walk(const CalibrationData &data, CalibratedWeights &result);
+  Expected<HostTensor> quantize(LayerProblem &problem);
+  Expected<HostTensor> plain(Value value);
+
+  ModuleOp module;
+  ModelFiles &files;
+  const CalibrationOptions &options;
+  WeightEvaluator evaluator;
+  std::vector<Target> targets;
+  llvm::DenseMap<Operation *, const Quantizer *> quantizers;
+  std::unique_ptr<QuantizedStore> store;
+  std::set<std::string> notes;
+};
+} // namespace
+
+Error ModelQuantizer::findTargets() {
+  Error failure = Error::success();
+  module.walk([&](qn::QuantizeOp op) {
+    if (failure || !WeightEvaluator::isWeight(op.getResult()))
+      return;
+    Expected<const Quantizer *> quantizer = getQuantizer(op.getQuantizer());
+    if (!quantizer) {
+      failure = quantizer.takeError();
+      return;
+    }
+    quantizers[op] = *quantizer;
+    if ((*quantizer)->usesHessian())
+      targets.push_back({op, *quantizer});
+  });
+  return failure;
+}
+
+Error ModelQuantizer::needsData() const {
+  if (targets.empty())
+    return Error::success();
+  return createStringError(
+      "quantizer '" + targets.front().quantizer->spec() + "' of " +
+      Twine(targets.size()) +
+      " weights needs calibration data: give --calib FILE, a text like those "
+      "the model is for (with a tokenizer.json beside the model or "
+      "--tokenizer) or token ids [samples, tokens] as .npy");
+}
+
+/// A file's contents as a number.
+static std::string hashText(StringRef bytes) {
+  return llvm::utohexstr(quench_hash(bytes.data(), bytes.size()), true, 16);
+}
+
+/// This program: another one may choose other codes.
+static std::string programHash() {
+  std::string path = llvm::sys::fs::getMainExecutable(
+      nullptr, reinterpret_cast<void *>(&programHash));
+  auto buffer = llvm::MemoryBuffer::getFile(path, false, false);
+  return buffer ? hashText((*buffer)->getBuffer()) : "";
+}
+
+Expected<std::string> ModelQuantizer::runFolder(const CalibrationData &data) {
+  std::string text = programHash() + data.fingerprint() +
+                     (options.floatInputs ? " float " : " quantized ");
+  {
+    llvm::raw_string_ostream os(text);
+    module.print(os, OpPrintingFlags().enableDebugInfo(false));
+  }
+  std::set<std::string> names;
+  for (auto init : module.getOps<qn::InitializerOp>())
+    if (auto file = dyn_cast<qn::FileAttr>(init.getSource()))
+      names.insert(file.getPath().str());
+  for (const std::string &name : names) {
+    Expected<llvm::ArrayRef<char>> bytes = files.getAll(name);
+    if (!bytes)
+      return bytes.takeError();
+    text += hashText({bytes->data(), bytes->size()});
+    files.release(*bytes);
+  }
+  llvm::SmallString<256> folder(options.cache);
+  if (folder.empty()) {
+    if (!llvm::sys::path::cache_directory(folder))
+      return createStringError(
+          "there is no folder for quantized weights; give --cache DIR");
+    llvm::sys::path::append(folder, "quench");
+  }
+  StringRef model = llvm::sys::path::stem(files.getModelPath());
+  llvm::sys::path::append(folder, model + "-" + hashText(text));
+  return folder.str().str();
+}
+
+/// Whether all weights that need second moments are there.
+Expected<bool> ModelQuantizer::isComplete() {
+  if (!store->isFinished())
+    return false;
+  for (Target &target : targets) {
+    auto found = store->find(WeightEvaluator::key(target.op.getResult()));
+    if (!found)
+      return found.takeError();
+    if (!*found)
+      return false;
+  }
+  return true;
+}
+
+/// A weight that has no second moments.
+Expected<HostTensor> ModelQuantizer::plain(Value value) {
+  auto op = value.getDefiningOp<qn::QuantizeOp>();
+  std::string key = WeightEvaluator::key(value);
+  auto found = store->find(key);
+  if (!found)
+    return found.takeError();
+  WeightRows read(evaluator, op.getInput());
+  QuantizeProblem problem;
+  problem.format = &op.getType().getFormat().getFormat();
+  problem.rows = read.rows();
+  problem.cols = read.cols();
+  problem.threads = options.threads;
+  Expected<HostTensor> numbers =
+      HostTensor::allocate(ElementKind::F32, {problem.rows, problem.cols});
+  if (!numbers)
+    return numbers;
+  if (*found) {
+    decodeWeight(**found, numbers->mutableData<float>(), options.threads);
+    return numbers;
+  }
+  Expected<PackedWeight> packed = quantizeWeight(*quantizers[op], problem, read,
+                                                 numbers->mutableData<float>());
+  if (!packed)
+    return packed.takeError();
+  if (Error error = store->put(key, *packed))
+    return std::move(error);
+  return numbers;
+}
+
+Expected<HostTensor> ModelQuantizer::quantize(LayerProblem &layer) {
+  auto op = layer.weight.getDefiningOp<qn::QuantizeOp>();
+  std::string key = WeightEvaluator::key(layer.weight);
+  auto found = store->find(key);
+  if (!found)
+    return found.takeError();
+  HostTensor numbers;
+  if (!options.floatInputs) {
+    Expected<HostTensor> made =
+        HostTensor::allocate(ElementKind::F32, {layer.rows, layer.cols});
+    if (!made)
+      return made.takeError();
+    numbers = std::move(*made);
+  }
+  float *decoded = numbers ? numbers.mutableData<float>() : nullptr;
+  if (*found) {
+    if (decoded)
+      decodeWeight(**found, decoded, options.threads);
+    return numbers;
+  }
+  Expected<const InputMoments *> inputs = layer.inputs();
+  if (!inputs)
+    return inputs.takeError();
+  QuantizeProblem problem;
+  problem.format = &op.getType().getFormat().getFormat();
+  problem.rows = layer.rows;
+  problem.cols = layer.cols;
+  problem.threads = options.threads;
+  std::string note;
+  if ((*inputs)->count)
+    problem.hessian = (*inputs)->second.data();
+  else
+    note = "no input of any sample was finite: rounded to nearest";
+  if ((*inputs)->skipped && (*inputs)->count)
+    note = std::to_string((*inputs)->skipped) +
+           " rows of the input were not finite and left out";
+  if ((*inputs)->count && (*inputs)->count < layer.cols)
+    notes.insert(std::to_string((*inputs)->count) +
+                 " rows of calibration data are fewer than the " +
+                 std::to_string(layer.cols) +
+                 " channels of some layers, whose second moments are not of "
+                 "full rank");
+  auto read = [&](int64_t, int64_t) -> Expected<const float *> {
+    return layer.values();
+  };
+  Expected<PackedWeight> packed =
+      quantizeWeight(*quantizers[op], problem, read, decoded);
+  if (!packed)
+    return createStringError("'" + layer.name +
+                             "': " + llvm::toString(packed.takeError()));
+  if (!note.empty())
+    packed->note = packed->note.empty() ? note : note + "; " + packed->note;
+  if (Error error = store->put(key, *packed))
+    return std::move(error);
+  return numbers;
+}
+
+Error ModelQuantizer::walk(const CalibrationData &data,
+                           CalibratedWeights &result) {
+  WalkOptions walking;
+  walking.threads = options.threads;
+  walking.floatInputs = options.floatInputs;
+  walking.layers = [&](qn::LinearOp op) {
+    auto quantize = op.getWeight().getDefiningOp<qn::QuantizeOp>();
+    return quantize && quantizers.lookup(quantize) &&
+           quantizers.lookup(quantize)->usesHessian();
+  };
+  walking.quantized = [&](Value value) { return plain(value); };
+  walking.folder = store->folder().str();
+  walking.resume = options.resume;
+  walking.progress = options.progress;
+  return walkLayers(module, files, data, walking,
+                    [&](LayerProblem &layer) { return quantize(layer); });
+}
+
+Expected<CalibratedWeights> ModelQuantizer::run() {
+  CalibratedWeights result;
+  if (Error error = findTargets())
+    return std::move(error);
+  if (options.data.path.empty()) {
+    if (Error error = needsData())
+      return std::move(error);
+    result.weights = std::make_unique<NoWeights>();
+    return result;
+  }
+  auto main = module.lookupSymbol<func::FuncOp>("main");
+  if (!main)
+    return createStringError("calibration needs a function 'main'");
+  // Data that cannot be used are told even where nothing needs them.
+  Expected<CalibrationData> data =
+      CalibrationData::load(main, files.getModelPath(), options.data);
+  if (!data)
+    return data.takeError();
+  result.samples = data->size();
+  result.tokens = data->tokens();
+  result.notes = data->notes;
+  if (targets.empty()) {
+    result.notes.push_back(
+        "no quantizer of the recipe makes use of calibration data");
+    result.weights = std::make_unique<NoWeights>();
+    return result;
+  }
+  Expected<std::string> folder = runFolder(*data);
+  if (!folder)
+    return folder.takeError();
+  result.folder = *folder;
+  Expected<std::unique_ptr<QuantizedStore>> opened =
+      QuantizedStore::open(*folder);
+  if (!opened)
+    return opened.takeError();
+  store = std::move(*opened);
+  Expected<bool> complete = isComplete();
+  if (!complete)
+    return complete.takeError();
+  result.reused = *complete;
+  if (!*complete) {
+    if (!options.resume && !store->isFinished())
+      if (Error error = store->clear())
+        return std::move(error);
+    if (Error error = walk(*data, result))
+      return std::move(error);
+    if (Error error = store->setFinished())
+      return std::move(error);
+  }
+  result.notes.insert(result.notes.end(), notes.begin(), notes.end());
+  result.weights = std::move(store);
+  return result;
+}
+
+Expected<CalibratedWeights>
+quench::quantizeModel(ModuleOp module, ModelFiles &files,
+                      const CalibrationOptions &options) {
+  return ModelQuantizer(module, files, options).run();
+}
+
+std::function<Expected<HostTensor>(Value)>
+quench::weightsOf(WeightSource &source, int threads) {
+  return [&source, threads](Value value) -> Expected<HostTensor> {
+    auto found = source.find(WeightEvaluator::key(value));
+    if (!found)
+      return found.takeError();
+    if (!*found)
+      return HostTensor();
+    Expected<HostTensor> numbers = HostTensor::allocate(
+        ElementKind::F32, {(*found)->rows, (*found)->cols});
+    if (numbers)
+      decodeWeight(**found, numbers->mutableData<float>(), threads);
+    return numbers;
+  };
+}

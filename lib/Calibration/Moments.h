@@ -1,0 +1,23 @@
+//===- Moments.h - Second moments of an input -------------------*- C++ -*-===//
+//
+// Part of the Quench project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef QUENCH_LIB_CALIBRATION_MOMENTS_H
+#define QUENCH_LIB_CALIBRATION_MOMENTS_H
+
+#include "Spill.h"
+#include "quench/Calibration/Walk.h"
+
+namespace quench {
+
+/// The statistics of [.., cols] tensors of floats. Sums have one order whatever
+/// the number of threads. Rows with numbers that are not finite are left out.
+llvm::Expected<InputMoments> computeMoments(const SpillFile &file,
+                                            int64_t samples, int threads);
+
+} // namespace quench
+
+#endif // QUENCH_LIB_CALIBRATION_MOMENTS_H
