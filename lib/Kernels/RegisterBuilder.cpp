@@ -131,6 +131,12 @@ Reg QKRegisterBuilder::multiply(Reg a, Reg c, unsigned unit) {
   return reg(e.bitcast(e.mulInt(lanes(a, unit), lanes(c, unit)), e.bytes));
 }
 
+Reg QKRegisterBuilder::shiftRight(Reg v, unsigned by) {
+  Value shifted = arith::ShRUIOp::create(
+      e.b, e.loc, e.bitcast(value(v), e.words), e.splat(by));
+  return reg(e.bitcast(shifted, e.bytes));
+}
+
 Reg QKRegisterBuilder::sumBytes(Reg v, unsigned factor) {
   Value ones = arith::ConstantOp::create(
       e.b, e.loc, e.b.getI32IntegerAttr(factor * 0x01010101));

@@ -55,6 +55,7 @@ public:
   Reg splat(uint32_t value) override;
   Reg addLanes(Reg a, Reg b, unsigned unit) override;
   Reg multiply(Reg a, Reg b, unsigned unit) override;
+  Reg shiftRight(Reg value, unsigned by) override;
   Reg sumBytes(Reg value, unsigned factor) override;
   FloatReg toFloats(Reg value, unsigned column, float bias) override;
   FloatReg lookupFloats(llvm::ArrayRef<float> table, Reg index,
@@ -94,6 +95,7 @@ public:
   Reg splat(uint32_t) override { return made(); }
   Reg addLanes(Reg, Reg, unsigned) override { return made(); }
   Reg multiply(Reg, Reg, unsigned) override { return made(); }
+  Reg shiftRight(Reg, unsigned) override { return made(); }
   Reg sumBytes(Reg, unsigned) override { return made(); }
   FloatReg toFloats(Reg, unsigned, float) override { return {made().handle}; }
   FloatReg lookupFloats(llvm::ArrayRef<float>, Reg, unsigned) override {

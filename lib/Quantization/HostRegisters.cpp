@@ -152,6 +152,13 @@ Reg HostRegisters::multiply(Reg a, Reg b, unsigned unit) {
   return make(result);
 }
 
+Reg HostRegisters::shiftRight(Reg value, unsigned by) {
+  HostReg result;
+  for (unsigned at = 0; at < 64; at += 4)
+    setLane(result, at, 32, lane(bytes(value), at, 32) >> by);
+  return make(result);
+}
+
 Reg HostRegisters::sumBytes(Reg value, unsigned factor) {
   HostReg result;
   for (unsigned at = 0; at < 64; at += 4) {

@@ -44,16 +44,34 @@ static const uint8_t kMagnitudes64[64] = {
 // Windows
 //===----------------------------------------------------------------------===//
 
+/// 32 if no register has them all.
+unsigned TrellisWindows::find(unsigned first, unsigned count, Reg &word) {
+  unsigned number = first / 32, bit = first % 32;
+  word = words[number];
+  if (bit + count <= 32)
+    return bit;
+  if (bit < 16 || bit + count > 48)
+    return 32;
+  auto [found, isNew] = halves.try_emplace(number);
+  if (isNew)
+    found->second =
+        builder.window(word, &words[number + 1], 32, {16, 24, 32, 40});
+  word = found->second;
+  return bit - 16;
+}
+
 Reg TrellisWindows::bits(std::array<unsigned, 4> from) {
-  unsigned least = *std::min_element(from.begin(), from.end());
-  unsigned most = *std::max_element(from.begin(), from.end());
-  unsigned word = least / 32;
+  Reg word;
+  unsigned bit = find(from[0], from[3] - from[0] + 8, word);
+  const Reg *next = nullptr;
+  if (bit == 32) {
+    bit = from[0] % 32;
+    next = &words[from[0] / 32 + 1];
+  }
   std::array<uint8_t, 4> pos;
   for (unsigned i = 0; i < 4; ++i)
-    pos[i] = from[i] - 32 * word;
-  bool crosses = most + 8 > 32 * (word + 1);
-  return builder.window(words[word], crosses ? &words[word + 1] : nullptr, 32,
-                        pos);
+    pos[i] = from[i] - from[0] + bit;
+  return builder.window(word, next, 32, pos);
 }
 
 Reg TrellisWindows::bytes(unsigned quad, unsigned at) {
@@ -71,8 +89,15 @@ Reg TrellisWindows::pair(unsigned quad, unsigned column) {
 
 Reg TrellisWindows::single(unsigned quad, unsigned column) {
   unsigned first = k * (4 * quad + column);
-  Reg window = bits({first, first + 8, first, first + 8});
-  return builder.bitAnd(window, builder.splat(0xffff));
+  Reg word;
+  unsigned bit = find(first, 16, word);
+  if (bit == 32) {
+    Reg window = bits({first, first + 8, first + 8, first + 8});
+    return builder.bitAnd(window, builder.splat(0xffff));
+  }
+  if (bit)
+    word = builder.shiftRight(word, bit);
+  return bit == 16 ? word : builder.bitAnd(word, builder.splat(0xffff));
 }
 
 //===----------------------------------------------------------------------===//
@@ -168,11 +193,11 @@ public:
       Reg y = b.multiply(windows.single(quad, column), b.splat(kFactor), 32);
       sums[column] = b.sumBytes(b.addLanes(y, b.splat(kAddend), 32), 64);
     }
+    // Bytes 1 of two columns side by side, twice; then a blend.
     std::array<uint8_t, 64> first, second;
     for (unsigned i = 0; i < 64; ++i) {
-      unsigned lane = i / 4 * 4;
-      first[i] = lane + 1 + (i % 2 ? 64 : 0);
-      second[i] = lane + i % 2 + (i % 4 < 2 ? 0 : 64);
+      first[i] = i / 4 * 4 + 1 + (i % 2 ? 64 : 0);
+      second[i] = i + (i % 4 < 2 ? 0 : 64);
     }
     return b.permute(b.permute(sums[0], sums[1], first),
                      b.permute(sums[2], sums[3], first), second);

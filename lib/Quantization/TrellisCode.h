@@ -43,12 +43,15 @@ public:
   RegisterBuilder &builder;
 
 private:
-  /// Bytes of each lane: the 8 bits from these bits of the row on.
+  /// Bits `first` .. `first` + count - 1 of each row lie in one register, from
+  /// the returned bit on: one of `words`, or the halves of two.
+  unsigned find(unsigned first, unsigned count, Reg &word);
+  /// Bytes of each lane: the 8 bits from these bits of the row on, ascending.
   Reg bits(std::array<unsigned, 4> from);
 
   unsigned k;
   std::vector<Reg> words;
-  std::map<unsigned, Reg> known;
+  std::map<unsigned, Reg> known, halves;
 };
 
 class TrellisCode {

@@ -54,6 +54,7 @@ public:
   Reg splat(uint32_t value) override;
   Reg addLanes(Reg a, Reg b, unsigned unit) override;
   Reg multiply(Reg a, Reg b, unsigned unit) override;
+  Reg shiftRight(Reg value, unsigned by) override;
   Reg sumBytes(Reg value, unsigned factor) override;
   FloatReg toFloats(Reg value, unsigned column, float bias) override;
   FloatReg lookupFloats(llvm::ArrayRef<float> table, Reg index,

@@ -77,6 +77,8 @@ public:
   /// Sums and products of lanes of `unit` bits (16 or 32); they wrap.
   virtual Reg addLanes(Reg a, Reg b, unsigned unit) = 0;
   virtual Reg multiply(Reg a, Reg b, unsigned unit) = 0;
+  /// 32-bit lanes, as unsigned numbers.
+  virtual Reg shiftRight(Reg value, unsigned by) = 0;
   /// For each 32-bit lane the sum of its unsigned bytes times `factor` (at most
   /// 127).
   virtual Reg sumBytes(Reg value, unsigned factor) = 0;

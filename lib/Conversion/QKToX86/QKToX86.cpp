@@ -126,9 +126,16 @@ struct WindowToAVX512 : OpRewritePattern<qk::WindowOp> {
       }
     }
     SmallVector<uint8_t> control;
+    bool isWhole = unit == 32 && base == op.getPos()[0];
     for (int lane = 0; lane < 64; lane += unit)
-      for (int32_t pos : op.getPos())
+      for (auto [i, pos] : llvm::enumerate(op.getPos())) {
         control.push_back(lane + pos - base);
+        isWhole &= pos == base + 8 * static_cast<int32_t>(i);
+      }
+    if (isWhole && !op.getWidth()) { // a funnel shift, no more
+      b.replaceOp(op, v);
+      return success();
+    }
     Value result = intrinsic(b, loc, "llvm.x86.avx512.pmultishift.qb.512",
                              bytes(b), {constant(b, loc, control), v});
     if (auto width = op.getWidth(); width && *width < 8)
