@@ -11,6 +11,7 @@
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "quench/Dialect/QK/IR/QK.h"
+#include "quench/Kernels/Layers.h"
 
 using namespace mlir;
 using namespace quench;
@@ -76,6 +77,27 @@ Value Emitter::loadHalves(Value memref, Value at) {
   return arith::ExtFOp::create(b, loc, floats,
                                bitcast(loadVector(memref, at, raw), halves));
 }
+Value Emitter::loadScales(Value memref, Value at, ScaleKind kind) {
+  if (kind == ScaleKind::Half)
+    return loadHalves(memref, at);
+  if (kind == ScaleKind::E8M0) // the exponent of a float
+    return bitcast(
+        arith::ShLIOp::create(b, loc, loadByteWords(memref, at), splat(23)),
+        floats);
+  auto shorts = VectorType::get({16}, b.getI16Type());
+  auto halves = VectorType::get({16}, b.getF16Type());
+  Value v = loadVector(memref, at, VectorType::get({16}, b.getI8Type()));
+  v = arith::ExtUIOp::create(b, loc, shorts, v);
+  Value by = arith::ConstantOp::create(
+      b, loc,
+      DenseElementsAttr::get(shorts, static_cast<int16_t>(scaleShift(kind))));
+  v = arith::ShLIOp::create(b, loc, v, by);
+  return arith::ExtFOp::create(b, loc, floats, bitcast(v, halves));
+}
+Value Emitter::loadByteWords(Value memref, Value at) {
+  Value v = loadVector(memref, at, VectorType::get({16}, b.getI8Type()));
+  return arith::ExtUIOp::create(b, loc, words, v);
+}
 Value Emitter::loadBytesAs(Value memref, Value at, VectorType type) {
   return bitcast(loadVector(memref, at, bytes), type);
 }
@@ -100,6 +122,15 @@ Value Emitter::fma(Value a, Value c, Value d) {
   return vector::FMAOp::create(b, loc, a, c, d);
 }
 
+void quench::keepRolled(Operation *loop) {
+  MLIRContext *context = loop->getContext();
+  auto unroll = LLVM::LoopUnrollAttr::get(context, BoolAttr::get(context, true),
+                                          {}, {}, {}, {}, {}, {});
+  loop->setAttr("loop_annotation", LLVM::LoopAnnotationAttr::get(
+                                       context, {}, {}, {}, unroll, {}, {}, {},
+                                       {}, {}, {}, {}, {}, {}, {}, {}));
+}
+
 Emitter::Values Emitter::loop(Value lo, Value hi, int64_t step,
                               ValueRange inits, Body body) {
   Value by = index(step);
@@ -112,13 +143,8 @@ Emitter::Values Emitter::loop(Value lo, Value hi, int64_t step,
         Values next = body(iv, values);
         scf::YieldOp::create(b, loc, next);
       });
-  if (keepRolled) {
-    auto unroll = LLVM::LoopUnrollAttr::get(b.getContext(), b.getBoolAttr(true),
-                                            {}, {}, {}, {}, {}, {});
-    op->setAttr("loop_annotation", LLVM::LoopAnnotationAttr::get(
-                                       b.getContext(), {}, {}, {}, unroll, {},
-                                       {}, {}, {}, {}, {}, {}, {}, {}, {}, {}));
-  }
+  if (keepRolled)
+    quench::keepRolled(op);
   return Values(op.getResults());
 }
 

@@ -13,6 +13,7 @@
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/IR/Builders.h"
 #include "mlir/IR/BuiltinOps.h"
+#include "quench/Quantization/Scales.h"
 
 namespace quench {
 
@@ -49,6 +50,10 @@ public:
   void prefetch(mlir::Value memref, mlir::Value at);
   /// 16 halves of a memref of bytes, as floats.
   mlir::Value loadHalves(mlir::Value memref, mlir::Value at);
+  /// 16 scales of a memref of bytes, over scaleFactor(kind).
+  mlir::Value loadScales(mlir::Value memref, mlir::Value at, ScaleKind kind);
+  /// 16 bytes of a memref of bytes, as words.
+  mlir::Value loadByteWords(mlir::Value memref, mlir::Value at);
   /// A vector of 16 words or floats from a memref of bytes.
   mlir::Value loadBytesAs(mlir::Value memref, mlir::Value at,
                           mlir::VectorType type);

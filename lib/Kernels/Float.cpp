@@ -37,7 +37,8 @@ protected:
   /// The floats of the step at byte `offset` of a block, by column.
   SmallVector<Value> decode(Value base, int64_t offset, int64_t h,
                             FetchAhead &fetch) {
-    QKRegisterBuilder builder(e, s.layout, w, base, h, &fetch);
+    QKRegisterBuilder builder(e, s.layout, w, base, tableOf(e, s, wOffset), h,
+                              &fetch);
     SmallVector<FloatPlane> planes;
     s.format.decodeFloatStep(builder, offset, planes);
     SmallVector<Value> columns(s.layout.stepColumns);
@@ -47,23 +48,29 @@ protected:
   }
 
   Value scaleOf(Value base, int64_t g, int64_t h) {
-    int64_t at = interleavedOffset(s.layout, h, s.layout.scaleOffset(g));
-    return e.loadHalves(w, e.add(base, at));
+    return loadGroupScales(e, s, w, base, g, h);
   }
   /// The negated zero points of 16 rows.
   Value zeroOf(Value base, int64_t g, int64_t h) {
-    int64_t at = interleavedOffset(s.layout, h, s.layout.zeroOffset(g));
-    auto raw = VectorType::get({kBlockRows}, e.b.getI8Type());
-    Value z = e.loadVector(w, e.add(base, at), raw);
-    z = arith::ExtUIOp::create(e.b, e.loc, e.words, z);
-    z = arith::SubIOp::create(e.b, e.loc, e.splat(0), z);
-    return e.toFloat(z);
+    Value z = loadZeros(e, s, w, base, g, h);
+    if (s.format.hasFloatZero())
+      return arith::NegFOp::create(e.b, e.loc, z);
+    return e.toFloat(arith::SubIOp::create(e.b, e.loc, e.splat(0), z));
   }
+  /// Zero points belong to whole rows.
+  bool hasRowZeros() const { return s.zero && !s.grouped; }
 
-  /// Scales the finished rows of a pass and stores them.
-  void storePass(Value base, Value row, Value yRow, ArrayRef<Value> ys) {
+  /// Scales the finished rows of a pass and stores them. `sumAt`: where the sum
+  /// of the activations lies, for zero points of rows.
+  void storePass(Value base, Value row, Value yRow, ArrayRef<Value> ys,
+                 Value sumAt) {
+    Value sum;
+    if (hasRowZeros())
+      sum = e.broadcast(e.load(sums, sumAt), e.floats);
     for (int64_t h = 0; h < kPassBlocks; ++h) {
       Value v = ys[h];
+      if (sum)
+        v = e.fma(zeroOf(base, 0, h), sum, v);
       if (unit)
         v = e.mulFloat(v, e.broadcast(unit, e.floats));
       if (s.rowScales)
@@ -98,7 +105,7 @@ public:
       e.keepRolled = true;
       Emitter::Values ys = s.grouped ? groupScaled(base) : ungrouped(base);
       e.keepRolled = false;
-      storePass(base, e.mul(pass, kPassRows), Value(), ys);
+      storePass(base, e.mul(pass, kPassRows), Value(), ys, e.index(0));
     });
   }
 
@@ -449,7 +456,7 @@ private:
       Value mi = e.add(first, i);
       e.when(e.less(mi, m), [&] {
         storePass(base, row, e.mul(mi, yStride),
-                  ArrayRef<Value>(ys).slice(i * kPassBlocks, kPassBlocks));
+                  ArrayRef<Value>(ys).slice(i * kPassBlocks, kPassBlocks), mi);
       });
     }
   }

@@ -78,7 +78,7 @@ private:
   /// Where lanes leave room, the panel holds lane - zero + zeroBias, and the
   /// zero points are done with. 0: they do not, or there are none.
   static int64_t zeroBiasOf(const KernelShape &s) {
-    if (!s.zero)
+    if (!s.zero || !s.grouped || s.format.hasFloatZero())
       return 0;
     ProbeRegisterBuilder probe;
     SmallVector<Plane> planes;
@@ -98,7 +98,8 @@ private:
     for (int64_t h = 0; h < kPassBlocks; ++h)
       for (int64_t j = first; j < first + count; ++j) {
         planes.clear();
-        QKRegisterBuilder builder(e, s.layout, w, base, h, &fetch);
+        QKRegisterBuilder builder(e, s.layout, w, base, tableOf(e, s, wOffset),
+                                  h, &fetch);
         s.format.decodeStep(builder, s.layout.stepOffsets[j], false, planes);
         for (const Plane &plane : planes) {
           Value v = QKRegisterBuilder::value(plane.value);
@@ -117,17 +118,10 @@ private:
     for (int64_t g = 0; zeroBias && g < s.blockGroups; ++g)
       for (int64_t h = 0; h < kPassBlocks; ++h) {
         Value z = arith::SubIOp::create(e.b, e.loc, e.splat(zeroBias),
-                                        zeroWords(base, g, h));
+                                        loadZeros(e, s, w, base, g, h));
         result.push_back(e.bitcast(e.mulInt(z, e.splat(0x01010101)), e.bytes));
       }
     return result;
-  }
-
-  Value zeroWords(Value base, int64_t g, int64_t h) {
-    int64_t offset = interleavedOffset(s.layout, h, s.layout.zeroOffset(g));
-    auto raw = VectorType::get({kBlockRows}, e.b.getI8Type());
-    Value z = e.loadVector(w, e.add(base, offset), raw);
-    return arith::ExtUIOp::create(e.b, e.loc, e.words, z);
   }
 
   void storeWords(Value v, Value at) {
@@ -159,13 +153,10 @@ private:
   /// Scale and zero point of 16 rows of a group, as floats and words.
   void storeParams(Value base, Value block, int64_t g, int64_t h) {
     int64_t to = (g * kPassRows + h * kBlockRows) * 4;
-    auto from = [&](int64_t offset) {
-      return e.add(base, interleavedOffset(s.layout, h, offset));
-    };
-    storeWords(e.loadHalves(w, from(s.layout.scaleOffset(g))),
+    storeWords(loadGroupScales(e, s, w, base, g, h),
                e.add(block, scaleAt + to));
     if (s.zero && !zeroBias)
-      storeWords(zeroWords(base, g, h), e.add(block, zeroAt + to));
+      storeWords(loadZeros(e, s, w, base, g, h), e.add(block, zeroAt + to));
   }
 
   //--- The tile ---------------------------------------------------------------
@@ -220,6 +211,16 @@ private:
 
   bool corrected() const { return s.zero || s.format.bias(); }
 
+  /// total + zero * sum, as floats; `zero` is null where zero points are done
+  /// with.
+  Value floatTotal(Value total, Value zero, Value sum) {
+    if (zero && s.format.hasFloatZero())
+      return e.fma(zero, e.toFloat(sum), e.toFloat(total));
+    if (zero)
+      total = e.addInt(total, e.mulInt(zero, sum));
+    return e.toFloat(total);
+  }
+
   Emitter::Values rowScaled(Value base, Value first, Value xRow) {
     Emitter::Values accs;
     for (int64_t j = 0; j < s.tileRows * kPassBlocks; ++j)
@@ -230,11 +231,16 @@ private:
       // Without scales in between, the blocks follow each other.
       accs = run(w, base, xRow, s.stream.paddedCols / 4, accs);
     }
+    Value zeros[kPassBlocks];
+    for (int64_t h = 0; s.zero && h < kPassBlocks; ++h)
+      zeros[h] = loadZeros(e, s, w, base, 0, h);
     for (int64_t i = 0; i < s.tileRows; ++i) {
       Value c = corrected() ? sumOf(first, i, e.index(0)) : Value();
       for (int64_t h = 0; h < kPassBlocks; ++h) {
         Value &acc = accs[i * kPassBlocks + h];
-        acc = e.toFloat(c ? e.addInt(acc, c) : acc);
+        if (c && !s.zero)
+          acc = e.addInt(acc, c);
+        acc = floatTotal(acc, zeros[h], c);
       }
     }
     return accs;
@@ -285,16 +291,14 @@ private:
       int64_t to = h * kBlockRows * 4;
       scales[h] = e.loadBytesAs(scratch, e.add(params, scaleAt + to), e.floats);
       if (multiplied)
-        zeros[h] = e.loadBytesAs(scratch, e.add(params, zeroAt + to), e.words);
+        zeros[h] = e.loadBytesAs(scratch, e.add(params, zeroAt + to),
+                                 s.format.hasFloatZero() ? e.floats : e.words);
     }
     for (int64_t i = 0; i < s.tileRows; ++i) {
       Value c = multiplied ? sumOf(first, i, number) : Value();
       for (int64_t h = 0; h < kPassBlocks; ++h) {
         int64_t j = i * kPassBlocks + h;
-        Value acc = accs[j];
-        if (multiplied)
-          acc = e.addInt(acc, e.mulInt(zeros[h], c));
-        ys[j] = e.fma(e.toFloat(acc), scales[h], ys[j]);
+        ys[j] = e.fma(floatTotal(accs[j], zeros[h], c), scales[h], ys[j]);
       }
     }
   }

@@ -79,7 +79,8 @@ private:
     FetchAhead fetch(e, w, base, s.spec.prefetch);
     for (int64_t h = 0; h < kPassBlocks; ++h) {
       planes[h].clear();
-      QKRegisterBuilder builder(e, s.layout, w, base, h, &fetch);
+      QKRegisterBuilder builder(e, s.layout, w, base, tableOf(e, s, wOffset), h,
+                                &fetch);
       s.format.decodeStep(builder, offset, s.inPlace, planes[h]);
     }
     fetch.emit();
@@ -118,19 +119,27 @@ private:
   /// - bias * (sum of the activations of a group), or that times the zero
   /// point.
   Value correction(Value block, int64_t g, Value base, int64_t h, Value &sum) {
-    if (!s.zero && !s.format.bias())
+    if (s.format.hasFloatZero() || (!s.zero && !s.format.bias()))
       return {};
-    if (!sum) {
-      Value at = e.add(e.mul(block, s.blockGroups), g);
-      sum = e.broadcast(e.load(sums, at), e.words);
-    }
-    if (!s.zero)
-      return sum;
-    int64_t offset = interleavedOffset(s.layout, h, s.layout.zeroOffset(g));
-    auto raw = VectorType::get({kBlockRows}, e.b.getI8Type());
-    Value z = e.loadVector(w, e.add(base, offset), raw);
-    z = arith::ExtUIOp::create(e.b, e.loc, e.words, z);
-    return e.mulInt(z, sum);
+    if (!sum)
+      sum = sumOf(block, g);
+    return s.zero ? e.mulInt(loadZeros(e, s, w, base, g, h), sum) : sum;
+  }
+
+  Value sumOf(Value block, int64_t g) {
+    Value at = e.add(e.mul(block, s.blockGroups), g);
+    return e.broadcast(e.load(sums, at), e.words);
+  }
+
+  /// A sum of a group as floats, with zero points that are floats.
+  Value floatTotal(Value total, Value block, int64_t g, Value base, int64_t h,
+                   Value &sum) {
+    total = e.toFloat(total);
+    if (!s.format.hasFloatZero())
+      return total;
+    if (!sum)
+      sum = e.toFloat(sumOf(block, g));
+    return e.fma(loadZeros(e, s, w, base, g, h), sum, total);
   }
 
   /// Steps `first`.. of a group, `count` of them, onto its accumulators.
@@ -178,9 +187,11 @@ private:
     unflatten(ends, accs);
     Value sum;
     Emitter::Values rows;
+    Value first = e.index(0);
     for (int64_t h = 0; h < kPassBlocks; ++h)
-      rows.push_back(e.toFloat(
-          finish(accs[h], plan, correction(e.index(0), 0, base, h, sum))));
+      rows.push_back(
+          floatTotal(finish(accs[h], plan, correction(first, 0, base, h, sum)),
+                     first, 0, base, h, sum));
     return rows;
   }
 
@@ -194,8 +205,8 @@ private:
     Value sum;
     for (int64_t h = 0; h < kPassBlocks; ++h) {
       Value total = finish(accs[h], plan, correction(block, g, base, h, sum));
-      int64_t at = interleavedOffset(s.layout, h, s.layout.scaleOffset(g));
-      ys[h] = e.fma(e.toFloat(total), e.loadHalves(w, e.add(base, at)), ys[h]);
+      ys[h] = e.fma(floatTotal(total, block, g, base, h, sum),
+                    loadGroupScales(e, s, w, base, g, h), ys[h]);
     }
   }
 

@@ -75,6 +75,33 @@ func::FuncOp quench::getOrCreateLookup(ModuleOp module,
                    .getResult())
         .getResult();
   };
+  auto byte = [&](Value at) {
+    return arith::ExtUIOp::create(b, loc, b.getI32Type(), e.load(w, at))
+        .getResult();
+  };
+  auto constant = [&](int32_t v) {
+    return arith::ConstantOp::create(b, loc, b.getI32IntegerAttr(v));
+  };
+  // Of one row, as Emitter::loadScales: over scaleFactor().
+  auto scaleAt = [&](Value at, Value lane) -> Value {
+    ScaleKind kind = format.scaleKind();
+    if (kind == ScaleKind::Half)
+      return half(e.add(at, e.mul(lane, 2)));
+    Value v = byte(e.add(at, lane));
+    unsigned shift = kind == ScaleKind::E8M0 ? 23 : scaleShift(kind);
+    v = arith::ShLIOp::create(b, loc, v, constant(shift));
+    if (kind == ScaleKind::E8M0)
+      return arith::BitcastOp::create(b, loc, b.getF32Type(), v);
+    v = arith::TruncIOp::create(b, loc, b.getI16Type(), v);
+    v = arith::BitcastOp::create(b, loc, b.getF16Type(), v);
+    return arith::ExtFOp::create(b, loc, b.getF32Type(), v);
+  };
+  auto zeroAt = [&](Value at, Value lane) -> Value {
+    if (format.hasFloatZero())
+      return half(e.add(at, e.mul(lane, 2)));
+    return arith::UIToFPOp::create(b, loc, b.getF32Type(),
+                                   byte(e.add(at, lane)));
+  };
 
   Value unit = unitScale(e, format, w, e.index(0));
   e.loop(body.getArgument(4), body.getArgument(5), 1, [&](Value item) {
@@ -86,7 +113,12 @@ func::FuncOp quench::getOrCreateLookup(ModuleOp module,
     Value lane = arith::RemUIOp::create(b, loc, inPass, e.index(kBlockRows));
     Value passAt = e.add(e.mul(pass, stream.passBytes), stream.headerBytes);
     auto readHalf = [&](int64_t h) {
-      Value rowScale;
+      Value rowScale, rowZero;
+      if (stream.rowZeroOffset >= 0)
+        rowZero = zeroAt(
+            e.add(passAt, stream.rowZeroOffset +
+                              h * (format.hasFloatZero() ? 2 : 1) * kBlockRows),
+            lane);
       if (stream.rowScaleOffset >= 0)
         rowScale = half(
             e.add(e.add(passAt, stream.rowScaleOffset + h * 2 * kBlockRows),
@@ -94,7 +126,8 @@ func::FuncOp quench::getOrCreateLookup(ModuleOp module,
       e.loop(e.index(0), e.index(stream.blocks), 1, [&](Value block) {
         Value base = e.add(passAt, e.mul(block, layout.bytes * kPassBlocks));
         for (auto [step, offset] : llvm::enumerate(layout.stepOffsets)) {
-          QKRegisterBuilder builder(e, layout, w, base, h);
+          QKRegisterBuilder builder(e, layout, w, base,
+                                    e.index(stream.tableOffset), h);
           SmallVector<FloatPlane> planes;
           format.decodeFloatStep(builder, offset, planes);
           for (const FloatPlane &plane : planes)
@@ -105,19 +138,15 @@ func::FuncOp quench::getOrCreateLookup(ModuleOp module,
         int64_t groups = std::max<int64_t>(layout.groupsPerBlock(), 1);
         int64_t columns = layout.columns / groups;
         for (int64_t g = 0; g != groups; ++g) {
-          Value scale = rowScale, zero;
+          Value scale = rowScale, zero = rowZero;
           if (layout.groupsPerBlock())
-            scale =
-                half(e.add(e.add(base, interleavedOffset(
-                                           layout, h, layout.scaleOffset(g))),
-                           e.mul(lane, 2)));
-          if (format.hasZeroPoint()) {
-            Value z = e.load(
-                w, e.add(e.add(base, interleavedOffset(layout, h,
-                                                       layout.zeroOffset(g))),
-                         lane));
-            zero = arith::UIToFPOp::create(b, loc, b.getF32Type(), z);
-          }
+            scale = scaleAt(e.add(base, interleavedOffset(
+                                            layout, h, layout.scaleOffset(g))),
+                            lane);
+          if (!layout.zeroOffsets.empty())
+            zero = zeroAt(
+                e.add(base, interleavedOffset(layout, h, layout.zeroOffset(g))),
+                lane);
           e.loop(
               e.index(g * columns), e.index((g + 1) * columns), 1,
               [&](Value column) {

@@ -10,6 +10,7 @@
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "quench/Dialect/QK/IR/QK.h"
 #include "quench/Quantization/Packing.h"
+#include <cmath>
 
 using namespace mlir;
 using namespace quench;
@@ -19,10 +20,10 @@ static FloatReg floatReg(Value value) { return {value.getAsOpaquePointer()}; }
 
 QKRegisterBuilder::QKRegisterBuilder(Emitter &emitter,
                                      const BlockLayout &layout, Value memref,
-                                     Value base, int64_t half,
+                                     Value base, Value table, int64_t half,
                                      FetchAhead *fetchAhead)
-    : e(emitter), layout(layout), memref(memref), base(base), half(half),
-      fetchAhead(fetchAhead) {}
+    : e(emitter), layout(layout), memref(memref), base(base), table(table),
+      half(half), fetchAhead(fetchAhead) {}
 
 void FetchAhead::emit() {
   if (enabled) {
@@ -48,12 +49,31 @@ Value QKRegisterBuilder::address(int64_t offset, bool newLine) {
 }
 
 Reg QKRegisterBuilder::load(int64_t offset) {
+  // Row blocks that are interleaved in pieces of a line: both lines are read.
+  for (const Part &part : layout.parts) {
+    int64_t within = offset - part.offset;
+    if (within < 0 || within >= part.length || part.unit >= 64)
+      continue;
+    int64_t first = interleavedOffset(layout, 0, offset);
+    if (fetchAhead)
+      fetchAhead->add(first + 64 * half);
+    SmallVector<int64_t, 64> order;
+    for (int64_t i = 0; i < 64; ++i)
+      order.push_back((i / part.unit * kPassBlocks + half) * part.unit +
+                      i % part.unit);
+    Value at = e.add(base, first);
+    return reg(e.shuffle(e.loadVector(memref, at, e.bytes),
+                         e.loadVector(memref, e.add(at, 64), e.bytes), order));
+  }
   return reg(e.loadVector(memref, address(offset, true), e.bytes));
 }
 
 FloatReg QKRegisterBuilder::loadFloats(int64_t offset, FloatKind kind) {
   // Pairs of row blocks share a line unless a value has 32 bits.
-  Value at = address(offset, half == 0 || kind == FloatKind::F32);
+  return floatsAt(address(offset, half == 0 || kind == FloatKind::F32), kind);
+}
+
+FloatReg QKRegisterBuilder::floatsAt(Value at, FloatKind kind) {
   if (kind == FloatKind::F32)
     return floatReg(e.loadBytesAs(memref, at, e.floats));
   if (kind == FloatKind::F16)
@@ -94,6 +114,32 @@ Reg QKRegisterBuilder::lookup(ArrayRef<uint8_t> table, Reg index) {
       type, ArrayRef<char>(reinterpret_cast<const char *>(table.data()),
                            table.size()));
   return reg(qk::LookupOp::create(e.b, e.loc, e.bytes, value(index), attr));
+}
+
+Reg QKRegisterBuilder::lookup(ArrayRef<Reg> table, Reg index) {
+  auto values = llvm::map_to_vector<4>(table, [](Reg r) { return value(r); });
+  return reg(
+      qk::LookupValuesOp::create(e.b, e.loc, e.bytes, value(index), values));
+}
+
+Reg QKRegisterBuilder::loadTable(int64_t offset, unsigned entries) {
+  Value at = e.add(table, offset);
+  if (entries == 64)
+    return reg(e.loadVector(memref, at, e.bytes));
+  auto type = VectorType::get({int64_t(entries)}, e.b.getI8Type());
+  Value part = e.loadVector(memref, at, type);
+  SmallVector<int64_t, 64> order;
+  for (int64_t i = 0; i < 64; ++i)
+    order.push_back(i % entries);
+  return reg(e.shuffle(part, part, order));
+}
+
+FloatReg QKRegisterBuilder::loadTableFloats(int64_t offset, FloatKind kind) {
+  return floatsAt(e.add(table, offset), kind);
+}
+
+Reg QKRegisterBuilder::add(Reg a, Reg c) {
+  return reg(e.addInt(value(a), value(c)));
 }
 
 Reg QKRegisterBuilder::affine(Reg v, ArrayRef<uint8_t> rows, uint8_t constant) {
@@ -176,6 +222,26 @@ FloatReg QKRegisterBuilder::lookupFloats(ArrayRef<float> table, Reg index,
   return floatReg(qk::LookupOp::create(e.b, e.loc, e.floats,
                                        column(index, c, false),
                                        DenseElementsAttr::get(type, table)));
+}
+
+FloatReg QKRegisterBuilder::lookupFloats(FloatReg table, Reg index,
+                                         unsigned c) {
+  return floatReg(qk::LookupValuesOp::create(
+      e.b, e.loc, e.floats, column(index, c, false), value(table)));
+}
+
+/// Exponent and mantissa at the places of those of a float; the product with a
+/// power of two corrects the bias and makes numbers of subnormals.
+FloatReg QKRegisterBuilder::minifloats(Reg v, unsigned c, Minifloat shape) {
+  Value w = e.bitcast(value(v), e.words);
+  if (unsigned left = 32 - 8 * c - shape.bits())
+    w = arith::ShLIOp::create(e.b, e.loc, w, e.splat(left));
+  w = e.shiftRight(w, 8 - shape.exponent);
+  unsigned magnitude = shape.exponent + shape.mantissa;
+  uint32_t mask = 0x80000000 | ((1u << magnitude) - 1) << (23 - shape.mantissa);
+  w = arith::AndIOp::create(e.b, e.loc, w, e.splat(static_cast<int32_t>(mask)));
+  float factor = std::ldexp(1.0f, 127 - shape.bias());
+  return floatReg(e.mulFloat(e.bitcast(w, e.floats), e.splatFloat(factor)));
 }
 
 Reg ProbeRegisterBuilder::made(int64_t offset) {

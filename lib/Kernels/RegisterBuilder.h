@@ -32,12 +32,12 @@ private:
 };
 
 /// Emits the ops of a decode: loads come from row block `half` of the block at
-/// byte `base` of `memref`.
+/// byte `base` of `memref`, those of the weight's table from byte `table` on.
 class QKRegisterBuilder : public RegisterBuilder {
 public:
   QKRegisterBuilder(Emitter &emitter, const BlockLayout &layout,
-                    mlir::Value memref, mlir::Value base, int64_t half,
-                    FetchAhead *fetchAhead = nullptr);
+                    mlir::Value memref, mlir::Value base, mlir::Value table,
+                    int64_t half, FetchAhead *fetchAhead = nullptr);
 
   Reg load(int64_t offset) override;
   FloatReg loadFloats(int64_t offset, FloatKind kind) override;
@@ -47,6 +47,10 @@ public:
   Reg permute(Reg value, llvm::ArrayRef<uint8_t> index) override;
   Reg permute(Reg a, Reg b, llvm::ArrayRef<uint8_t> index) override;
   Reg lookup(llvm::ArrayRef<uint8_t> table, Reg index) override;
+  Reg lookup(llvm::ArrayRef<Reg> table, Reg index) override;
+  Reg loadTable(int64_t offset, unsigned entries) override;
+  FloatReg loadTableFloats(int64_t offset, FloatKind kind) override;
+  Reg add(Reg a, Reg b) override;
   Reg affine(Reg value, llvm::ArrayRef<uint8_t> rows,
              uint8_t constant) override;
   Reg bitXor(Reg a, Reg b) override;
@@ -60,6 +64,9 @@ public:
   FloatReg toFloats(Reg value, unsigned column, float bias) override;
   FloatReg lookupFloats(llvm::ArrayRef<float> table, Reg index,
                         unsigned column) override;
+  FloatReg lookupFloats(FloatReg table, Reg index, unsigned column) override;
+
+  FloatReg minifloats(Reg value, unsigned column, Minifloat shape) override;
 
   static mlir::Value value(Reg reg);
   static mlir::Value value(FloatReg reg);
@@ -68,10 +75,11 @@ private:
   mlir::Value address(int64_t offset, bool newLine);
   mlir::Value column(Reg value, unsigned column, bool clean);
   mlir::Value lanes(Reg value, unsigned unit);
+  FloatReg floatsAt(mlir::Value at, FloatKind kind);
 
   Emitter &e;
   const BlockLayout &layout;
-  mlir::Value memref, base;
+  mlir::Value memref, base, table;
   int64_t half;
   FetchAhead *fetchAhead;
 };
@@ -88,6 +96,12 @@ public:
   Reg permute(Reg, llvm::ArrayRef<uint8_t>) override { return made(); }
   Reg permute(Reg, Reg, llvm::ArrayRef<uint8_t>) override { return made(); }
   Reg lookup(llvm::ArrayRef<uint8_t>, Reg) override { return made(); }
+  Reg lookup(llvm::ArrayRef<Reg>, Reg) override { return made(); }
+  Reg loadTable(int64_t, unsigned) override { return made(); }
+  FloatReg loadTableFloats(int64_t, FloatKind) override {
+    return {made().handle};
+  }
+  Reg add(Reg, Reg) override { return made(); }
   Reg affine(Reg, llvm::ArrayRef<uint8_t>, uint8_t) override { return made(); }
   Reg bitXor(Reg, Reg) override { return made(); }
   Reg bitOr(Reg, Reg) override { return made(); }
@@ -99,6 +113,12 @@ public:
   Reg sumBytes(Reg, unsigned) override { return made(); }
   FloatReg toFloats(Reg, unsigned, float) override { return {made().handle}; }
   FloatReg lookupFloats(llvm::ArrayRef<float>, Reg, unsigned) override {
+    return {made().handle};
+  }
+  FloatReg minifloats(Reg, unsigned, Minifloat) override {
+    return {made().handle};
+  }
+  FloatReg lookupFloats(FloatReg, Reg, unsigned) override {
     return {made().handle};
   }
 

@@ -99,11 +99,32 @@ Value quench::passBase(Emitter &e, const KernelShape &s, Value wOffset,
   return s.stream.headerBytes ? e.add(base, s.stream.headerBytes) : base;
 }
 
+Value quench::tableOf(Emitter &e, const KernelShape &s, Value wOffset) {
+  return s.stream.tableOffset ? e.add(wOffset, s.stream.tableOffset) : wOffset;
+}
+
+Value quench::loadGroupScales(Emitter &e, const KernelShape &s, Value w,
+                              Value base, int64_t g, int64_t h) {
+  int64_t at = interleavedOffset(s.layout, h, s.layout.scaleOffset(g));
+  return e.loadScales(w, e.add(base, at), s.format.scaleKind());
+}
+
+Value quench::loadZeros(Emitter &e, const KernelShape &s, Value w, Value base,
+                        int64_t g, int64_t h) {
+  bool isFloat = s.format.hasFloatZero();
+  int64_t at =
+      s.grouped ? interleavedOffset(s.layout, h, s.layout.zeroOffset(g))
+                : s.stream.rowZeroOffset + h * (isFloat ? 2 : 1) * kBlockRows;
+  return isFloat ? e.loadHalves(w, e.add(base, at))
+                 : e.loadByteWords(w, e.add(base, at));
+}
+
 Value quench::unitScale(Emitter &e, const Format &format, Value w,
                         Value offset) {
   Value unit;
-  if (format.unit() != 1.0f)
-    unit = e.scalarFloat(format.unit());
+  if (float factor = format.unit() * scaleFactor(format.scaleKind());
+      factor != 1.0f)
+    unit = e.scalarFloat(factor);
   if (!format.hasTensorScale())
     return unit;
   Value bytes = e.loadVector(w, offset, VectorType::get({4}, e.b.getI8Type()));

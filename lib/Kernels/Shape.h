@@ -22,6 +22,9 @@ constexpr int64_t kPrefetchDistance = 8192;
 /// Bytes of one quad (four columns) of the kPassBlocks row blocks of a panel.
 constexpr int64_t kQuadBytes = 64 * kPassBlocks;
 
+/// From how many rows on tables of products are made (Format::sumTables()).
+constexpr int64_t kLeastRowsOfSums = 256;
+
 /// What the format, its layout and K say about the loops.
 struct KernelShape {
   explicit KernelShape(const ContractSpec &spec);
@@ -65,13 +68,24 @@ void storeRows(Emitter &e, const ContractSpec &spec, mlir::Value value,
 /// Byte of `w` where pass `pass` of the stream at wOffset begins.
 mlir::Value passBase(Emitter &e, const KernelShape &s, mlir::Value wOffset,
                      mlir::Value pass);
-/// What the value of a lane unit is multiplied with: Format::unit() and the
-/// tensor scale of the stream at byte `offset` of `w`. Null: 1.
+/// Byte of `w` where the table of the stream at wOffset begins.
+mlir::Value tableOf(Emitter &e, const KernelShape &s, mlir::Value wOffset);
+/// Scales of the 16 rows of row block `h` for group g of the block at `base`,
+/// over scaleFactor().
+mlir::Value loadGroupScales(Emitter &e, const KernelShape &s, mlir::Value w,
+                            mlir::Value base, int64_t g, int64_t h);
+/// Zero points of the same; without groups those of the rows of the pass at
+/// `base`. Floats if Format::hasFloatZero(), else words.
+mlir::Value loadZeros(Emitter &e, const KernelShape &s, mlir::Value w,
+                      mlir::Value base, int64_t g, int64_t h);
+/// What the value of a lane unit is multiplied with: Format::unit(), the factor
+/// that scales lack, and the tensor scale of the stream at byte `offset` of `w`. Null: 1.
 mlir::Value unitScale(Emitter &e, const Format &format, mlir::Value w,
                       mlir::Value offset);
 
 // The bodies; the builder stands in the empty function.
 void emitGemvInt(Emitter &e, const KernelShape &s, mlir::Block &entry);
+void emitGemvSums(Emitter &e, const KernelShape &s, mlir::Block &entry);
 void emitGemmInt(Emitter &e, const KernelShape &s, mlir::Block &entry);
 void emitGemvFloat(Emitter &e, const KernelShape &s, mlir::Block &entry);
 void emitGemmFloat(Emitter &e, const KernelShape &s, mlir::Block &entry);

@@ -18,17 +18,33 @@ Reg HostRegisters::make(const HostReg &value) {
 Reg HostRegisters::load(int64_t offset) {
   HostReg result;
   for (int64_t i = 0; i < 64; ++i)
-    result[i] = byteAt(offset + i);
+    result[i] = byteAt(block, offset + i);
+  return make(result);
+}
+
+Reg HostRegisters::loadTable(int64_t offset, unsigned entries) {
+  HostReg result;
+  for (int64_t i = 0; i < 64; ++i)
+    result[i] = byteAt(table, offset + i % entries);
   return make(result);
 }
 
 FloatReg HostRegisters::loadFloats(int64_t offset, FloatKind kind) {
+  return floatsAt(block, offset, kind);
+}
+
+FloatReg HostRegisters::loadTableFloats(int64_t offset, FloatKind kind) {
+  return floatsAt(table, offset, kind);
+}
+
+FloatReg HostRegisters::floatsAt(llvm::ArrayRef<uint8_t> bytes, int64_t offset,
+                                 FloatKind kind) {
   HostFloatReg result;
   int64_t size = kind == FloatKind::F32 ? 4 : 2;
   for (int64_t i = 0; i < 16; ++i) {
     uint32_t bits = 0;
     for (int64_t byte = 0; byte < size; ++byte)
-      bits |= uint32_t(byteAt(offset + size * i + byte)) << (8 * byte);
+      bits |= uint32_t(byteAt(bytes, offset + size * i + byte)) << (8 * byte);
     result[i] = kind == FloatKind::F32   ? bitsFloat(bits)
                 : kind == FloatKind::F16 ? halfToFloat(bits)
                                          : bfloatToFloat(bits);
@@ -80,6 +96,22 @@ Reg HostRegisters::lookup(llvm::ArrayRef<uint8_t> table, Reg index) {
   HostReg result = bytes(index);
   for (uint8_t &byte : result)
     byte = table[byte % table.size()];
+  return make(result);
+}
+
+Reg HostRegisters::lookup(llvm::ArrayRef<Reg> table, Reg index) {
+  HostReg result = bytes(index);
+  for (uint8_t &byte : result) {
+    unsigned at = byte % (64 * table.size());
+    byte = bytes(table[at / 64])[at % 64];
+  }
+  return make(result);
+}
+
+Reg HostRegisters::add(Reg a, Reg b) {
+  HostReg result = bytes(a);
+  for (unsigned i = 0; i < 64; ++i)
+    result[i] += bytes(b)[i];
   return make(result);
 }
 
@@ -183,6 +215,22 @@ FloatReg HostRegisters::lookupFloats(llvm::ArrayRef<float> table, Reg index,
   HostFloatReg result;
   for (unsigned row = 0; row < 16; ++row)
     result[row] = table[bytes(index)[4 * row + column] % table.size()];
+  floatRegisters.push_back(result);
+  return {&floatRegisters.back()};
+}
+
+FloatReg HostRegisters::lookupFloats(FloatReg table, Reg index,
+                                     unsigned column) {
+  HostFloatReg entries = floats(table);
+  return lookupFloats(llvm::ArrayRef<float>(entries.data(), entries.size()),
+                      index, column);
+}
+
+FloatReg HostRegisters::minifloats(Reg value, unsigned column,
+                                   Minifloat shape) {
+  HostFloatReg result;
+  for (unsigned row = 0; row < 16; ++row)
+    result[row] = shape.decode(bytes(value)[4 * row + column]);
   floatRegisters.push_back(result);
   return {&floatRegisters.back()};
 }

@@ -102,9 +102,14 @@ struct BenchWeight {
                   passes + pass % distinct * shape.passBytes, shape.passBytes);
     if (format.isInteger()) {
       for (GroupParams &params : encoded.params) {
-        scales.push_back(halfToFloat(params.scale) * encoded.tensorScale);
-        params.scale = 0x3c00; // 1.0
+        scales.push_back(format.scaleOf(params));
+        params.scale = format.roundScale(1.0f);
+        if (format.hasFloatZero()) {
+          zeros.push_back(halfToFloat(params.zero));
+          params.zero = 0;
+        }
       }
+      unit = encoded.tensorScale * format.unit();
       encoded.tensorScale = 1;
       std::vector<float> units(values.size());
       decodeRows(format, encoded, units.data());
@@ -118,7 +123,8 @@ struct BenchWeight {
   int64_t n, k;
   StreamShape shape;
   std::vector<uint8_t> stream;
-  std::vector<float> values, scales;
+  std::vector<float> values, scales, zeros;
+  float unit = 1; // the tensor scale included
   std::vector<int32_t> lanes;
   int64_t distinctRows;
 };
@@ -137,15 +143,20 @@ void exactRow(const BenchWeight &w, const float *x, std::vector<float> &y) {
   for (int64_t r = 0; r < std::min(w.n, w.distinctRows); ++r) {
     float sum = 0;
     for (int64_t g = 0; g < groups; ++g) {
-      int64_t total = 0;
-      for (int64_t c = g * group; c < std::min(k, (g + 1) * group); ++c)
+      int64_t total = 0, ones = 0;
+      for (int64_t c = g * group; c < std::min(k, (g + 1) * group); ++c) {
         total += int64_t(w.lanes[r * k + c]) * codes[c];
+        ones -= codes[c];
+      }
       float value = static_cast<float>(total);
+      if (!w.zeros.empty())
+        value =
+            std::fma(w.zeros[r * groups + g], static_cast<float>(ones), value);
       sum = w.format.group() ? std::fma(value, w.scales[r * groups + g], sum)
                              : value;
     }
-    sum *= scale * w.format.unit();
-    y[r] = w.format.group() ? sum : sum * w.scales[r];
+    sum *= scale * w.unit;
+    y[r] = w.format.group() || !w.format.hasScale() ? sum : sum * w.scales[r];
   }
 }
 

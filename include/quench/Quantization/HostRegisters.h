@@ -24,9 +24,11 @@ using HostFloatReg = std::array<float, 16>;
 
 class HostRegisters : public RegisterBuilder {
 public:
-  /// Loads come from `block`, one row block that is not interleaved; bytes past
-  /// its end read as 0xcc.
-  explicit HostRegisters(llvm::ArrayRef<uint8_t> block) : block(block) {}
+  /// Loads come from `block`, one row block that is not interleaved, and from
+  /// the table of the weight; bytes past their ends read as 0xcc.
+  explicit HostRegisters(llvm::ArrayRef<uint8_t> block,
+                         llvm::ArrayRef<uint8_t> table = {})
+      : block(block), table(table) {}
 
   static const HostReg &bytes(Reg reg) {
     return *static_cast<const HostReg *>(reg.handle);
@@ -46,6 +48,10 @@ public:
   Reg permute(Reg value, llvm::ArrayRef<uint8_t> index) override;
   Reg permute(Reg a, Reg b, llvm::ArrayRef<uint8_t> index) override;
   Reg lookup(llvm::ArrayRef<uint8_t> table, Reg index) override;
+  Reg lookup(llvm::ArrayRef<Reg> table, Reg index) override;
+  Reg loadTable(int64_t offset, unsigned entries) override;
+  FloatReg loadTableFloats(int64_t offset, FloatKind kind) override;
+  Reg add(Reg a, Reg b) override;
   Reg affine(Reg value, llvm::ArrayRef<uint8_t> rows,
              uint8_t constant) override;
   Reg bitXor(Reg a, Reg b) override;
@@ -59,19 +65,23 @@ public:
   FloatReg toFloats(Reg value, unsigned column, float bias) override;
   FloatReg lookupFloats(llvm::ArrayRef<float> table, Reg index,
                         unsigned column) override;
+  FloatReg minifloats(Reg value, unsigned column, Minifloat shape) override;
+  FloatReg lookupFloats(FloatReg table, Reg index, unsigned column) override;
 
 private:
 private:
   /// The lane of `unit` bits that begins at byte `at`.
   static uint32_t lane(const HostReg &reg, unsigned at, unsigned unit);
   static void setLane(HostReg &reg, unsigned at, unsigned unit, uint32_t value);
-  uint8_t byteAt(int64_t offset) const {
-    return offset >= 0 && offset < static_cast<int64_t>(block.size())
-               ? block[offset]
+  static uint8_t byteAt(llvm::ArrayRef<uint8_t> bytes, int64_t offset) {
+    return offset >= 0 && offset < static_cast<int64_t>(bytes.size())
+               ? bytes[offset]
                : 0xcc;
   }
+  FloatReg floatsAt(llvm::ArrayRef<uint8_t> bytes, int64_t offset,
+                    FloatKind kind);
 
-  llvm::ArrayRef<uint8_t> block;
+  llvm::ArrayRef<uint8_t> block, table;
   std::deque<HostReg> registers;
   std::deque<HostFloatReg> floatRegisters;
 };

@@ -17,6 +17,7 @@
 #ifndef QUENCH_QUANTIZATION_REGISTERS_H
 #define QUENCH_QUANTIZATION_REGISTERS_H
 
+#include "quench/Quantization/Scales.h"
 #include "llvm/ADT/ArrayRef.h"
 #include <cstdint>
 
@@ -64,6 +65,15 @@ public:
   virtual Reg permute(Reg a, Reg b, llvm::ArrayRef<uint8_t> index) = 0;
   /// qk.lookup: table[index mod size]; 16, 32, 64, 128 or 256 entries.
   virtual Reg lookup(llvm::ArrayRef<uint8_t> table, Reg index) = 0;
+  /// The same in 64, 128 or 256 bytes that lie in 1, 2 or 4 registers.
+  virtual Reg lookup(llvm::ArrayRef<Reg> table, Reg index) = 0;
+  /// 64 bytes from byte `offset` of the weight's table (Format::tableBytes());
+  /// with `entries` = 16 or 32 that many bytes, repeated.
+  virtual Reg loadTable(int64_t offset, unsigned entries = 64) = 0;
+  /// 16 values of `kind` of the weight's table, widened.
+  virtual FloatReg loadTableFloats(int64_t offset, FloatKind kind) = 0;
+  /// Sums of bytes; they wrap.
+  virtual Reg add(Reg a, Reg b) = 0;
   /// qk.affine: for each byte over GF(2), bit n = parity(rows[n] & byte) xor
   /// bit n of `constant`.
   virtual Reg affine(Reg value, llvm::ArrayRef<uint8_t> rows,
@@ -89,6 +99,11 @@ public:
   /// The same through a table of 16 floats (high index bits are ignored).
   virtual FloatReg lookupFloats(llvm::ArrayRef<float> table, Reg index,
                                 unsigned column) = 0;
+  /// The same in a register of 16 floats.
+  virtual FloatReg lookupFloats(FloatReg table, Reg index, unsigned column) = 0;
+  /// Column `column` as 16 floats of `shape` (Minifloat::decode): the low bits
+  /// of each byte count.
+  virtual FloatReg minifloats(Reg value, unsigned column, Minifloat shape) = 0;
 };
 
 /// What a decode hands to an integer dot product: unsigned bytes

@@ -6,8 +6,10 @@
 //===----------------------------------------------------------------------===//
 
 #include "Reference.h"
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/IR/Verifier.h"
 #include "quench/Kernels/Contract.h"
+#include "quench/Kernels/Layers.h"
 #include "quench/Kernels/Lowering.h"
 #include "gtest/gtest.h"
 #include <cstring>
@@ -204,12 +206,33 @@ const Case cases[] = {
     {"int<4, group = 16, zero>", 32, 96},
     {"nf4<group = 64>", 64, 192},
     {"nf4<group = 64, bytes>", 64, 192},
+    {"int<4, zero>", 64, 100},
+    {"int<3, zero = float>", 50, 100},
+    {"int<4, group = 32, zero = float>", 64, 128},
+    {"nf4<group = 16, bytes, double>", 50, 100},
+    {"nf4<group = 128, double>", 32, 400},
+    {"lut4<group = 64, double>", 32, 200},
+    {"mxfp<4>", 64, 160},
+    {"mxfp<6>", 64, 160},
+    {"mxfp<6, e3m2>", 64, 160},
+    {"mxfp<8>", 64, 160},
+    {"nvfp4", 50, 100},
+    {"fp6<e2m3, tensor>", 64, 96},
+    {"fp8<e4m3>", 64, 96},
+    {"fp8<e5m2, group = 64>", 64, 128},
+    {"int<1, tensor>", 64, 128},
+    {"ternary<3>", 64, 288},
+    {"ternary<3, group = 24>", 64, 100},
     {"ternary<2, group = 128>", 64, 256},
     {"ternary<2>", 64, 256},
     {"ternary<5>", 64, 260},
     {"ternary<5, group = 128>", 64, 300},
     {"e8p", 64, 256},
     {"e8p", 40, 88},
+    {"aqlm<2x8, group = 8>", 40, 88},
+    {"aqlm<2x8, group = 8>", 264, 600},
+    {"aqlm<1x8, group = 16>", 300, 1000},
+    {"aqlm<2x6, group = 3>", 33, 50},
     {"float<32>", 64, 100},
     {"float<16>", 64, 96},
     {"float<bf16>", 64, 96},
@@ -218,6 +241,56 @@ const Case cases[] = {
 TEST(Kernels, IntegerForThisProcessor) {
   for (const Case &c : cases)
     checkInt(c, false);
+}
+
+using LookupFn = void(const int64_t *ids, const void *w, float *y,
+                      uint32_t *error, int64_t lo, int64_t hi);
+
+/// Rows of a table are those that the host decodes.
+TEST(Kernels, Lookup) {
+  const char *specs[] = {"int<4, group = 32, zero>",
+                         "int<4, group = 16, zero = float>",
+                         "int<4, zero>",
+                         "int<3, zero = float>",
+                         "nf4<group = 64>",
+                         "nf4<group = 32, double>",
+                         "lut4<group = 64>",
+                         "mxfp<4>",
+                         "mxfp<6, e3m2>",
+                         "nvfp4",
+                         "fp8<e4m3>",
+                         "ternary<3, tensor>",
+                         "e8p"};
+  constexpr int64_t n = 50, k = 100;
+  MLIRContext context;
+  context.loadDialect<LLVM::LLVMDialect>();
+  OwningOpRef<ModuleOp> module = ModuleOp::create(UnknownLoc::get(&context));
+  std::vector<std::string> names;
+  for (const char *spec : specs) {
+    func::FuncOp function = getOrCreateLookup(
+        *module, {formatOf(spec), n, k, IntegerType::get(&context, 64)});
+    function.setPublic();
+    names.push_back(function.getName().str());
+  }
+  auto target = llvm::cantFail(resolveCPU("native"));
+  auto library = compileAndLoad(*module, target);
+  ASSERT_TRUE(bool(library)) << llvm::toString(library.takeError());
+  for (size_t i = 0; i < names.size(); ++i) {
+    SCOPED_TRACE(specs[i]);
+    Weight weight(*formatOf(specs[i]), n, k, 8);
+    auto *lookup = llvm::cantFail((*library)->function<LookupFn>(names[i]));
+    const int64_t ids[] = {0, 49, 17, 32, 31, 16};
+    std::vector<float> y(6 * k);
+    uint32_t error = 0;
+    lookup(ids, weight.stream.data(), y.data(), &error, 0, 6);
+    EXPECT_EQ(error, 0u);
+    for (int64_t r = 0; r < 6; ++r)
+      for (int64_t c = 0; c < k; ++c) {
+        float want = weight.values[ids[r] * k + c];
+        ASSERT_NEAR(y[r * k + c], want, 1e-6f * std::fabs(want) + 1e-9f)
+            << "row " << ids[r] << " column " << c;
+      }
+  }
 }
 
 TEST(Kernels, Accumulate) {
@@ -247,7 +320,14 @@ const Case genericCases[] = {
     {"nf4<group = 64, bytes>", 32, 128},
     {"ternary<2, group = 128>", 32, 128},
     {"ternary<5>", 32, 100},
+    {"mxfp<6, e3m2>", 32, 32},
+    {"nvfp4", 32, 32},
+    {"int<4, group = 32, zero = float>", 32, 64},
     {"e8p", 40, 88},
+    {"aqlm<2x8, group = 8>", 40, 88},
+    {"aqlm<2x8, group = 8>", 264, 600},
+    {"aqlm<1x8, group = 16>", 300, 1000},
+    {"aqlm<2x6, group = 3>", 33, 50},
     {"float<bf16>", 32, 32},
 };
 

@@ -12,11 +12,37 @@
 using namespace quench;
 using namespace quench::test;
 
-static float halfToFloat(uint16_t half) {
-  int exponent = half >> 10 & 31, mantissa = half & 1023;
-  float value = exponent ? std::ldexp(1024.0f + mantissa, exponent - 25)
-                         : std::ldexp(float(mantissa), -24);
-  return half & 0x8000 ? -value : value;
+/// A float of `e` bits of exponent and `m` of mantissa.
+static float smallFloat(int bits, int e, int m, int bias) {
+  int exponent = bits >> m & ((1 << e) - 1), mantissa = bits & ((1 << m) - 1);
+  float value =
+      exponent ? std::ldexp(float((1 << m) + mantissa), exponent - bias - m)
+               : std::ldexp(float(mantissa), 1 - bias - m);
+  return bits >> (e + m) & 1 ? -value : value;
+}
+
+static float halfOf(uint16_t half) { return smallFloat(half, 5, 10, 15); }
+
+static float scaleOf(ScaleKind kind, uint16_t code) {
+  switch (kind) {
+  case ScaleKind::Half:
+    break;
+  case ScaleKind::E8M0:
+    return std::ldexp(1.0f, code - 127);
+  case ScaleKind::E4M3:
+    return smallFloat(code, 4, 3, 7);
+  case ScaleKind::E3M5:
+    return smallFloat(code, 3, 5, 3);
+  }
+  return halfOf(code);
+}
+
+/// The code of scale 1.
+static uint16_t oneOf(ScaleKind kind) {
+  return kind == ScaleKind::Half   ? 0x3c00
+         : kind == ScaleKind::E8M0 ? 127
+         : kind == ScaleKind::E4M3 ? 0x38
+                                   : 0x60;
 }
 
 Weight::Weight(const Format &format, int64_t n, int64_t k, uint32_t seed)
@@ -34,9 +60,14 @@ Weight::Weight(const Format &format, int64_t n, int64_t k, uint32_t seed)
     return;
   EncodedRows units = encoded;
   units.tensorScale = 1;
+  tensorScale = encoded.tensorScale;
   for (GroupParams &params : units.params) {
-    scales.push_back(halfToFloat(params.scale) * encoded.tensorScale);
-    params.scale = 0x3c00; // 1
+    scales.push_back(scaleOf(format.scaleKind(), params.scale));
+    if (format.hasFloatZero()) {
+      zeros.push_back(halfOf(params.zero));
+      params.zero = 0;
+    }
+    params.scale = oneOf(format.scaleKind());
   }
   decodeRows(format, units, real.data());
   for (float v : real)
@@ -69,17 +100,21 @@ std::vector<float> test::referenceInt(const Weight &weight,
     for (int64_t r = 0; r < n; ++r) {
       float sum = 0;
       for (int64_t g = 0; g * group < k; ++g) {
-        int64_t total = 0;
-        for (int64_t c = g * group; c < std::min(k, (g + 1) * group); ++c)
+        int64_t total = 0, ones = 0;
+        for (int64_t c = g * group; c < std::min(k, (g + 1) * group); ++c) {
           total += int64_t(weight.lanes[r * k + c]) * codes[c];
-        if (format.group())
-          sum =
-              std::fma(float(total), weight.scales[r * weight.groups + g], sum);
-        else
-          sum = float(total);
+          ones -= codes[c];
+        }
+        float value = float(total);
+        if (!weight.zeros.empty())
+          value =
+              std::fma(weight.zeros[r * weight.groups + g], float(ones), value);
+        sum = format.group()
+                  ? std::fma(value, weight.scales[r * weight.groups + g], sum)
+                  : value;
       }
-      sum *= scale * format.unit();
-      if (!format.group())
+      sum *= scale * (weight.tensorScale * format.unit());
+      if (!format.group() && format.hasScale())
         sum *= weight.scales[r];
       y[i * n + r] = sum;
     }

@@ -25,6 +25,8 @@ struct Weight {
   // Integer formats: level - zero in units of unit(), and the scale of each.
   std::vector<int32_t> lanes; // [n][k]
   std::vector<float> scales;  // [n][groups]
+  std::vector<float> zeros;   // the same, if they are floats (not in lanes)
+  float tensorScale = 1;
   int64_t groups;
 };
 
