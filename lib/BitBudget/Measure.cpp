@@ -5,12 +5,13 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "Simulate.h"
+#include "Errors.h"
 #include "quench/BitBudget/Budget.h"
 #include "quench/Calibration/Walk.h"
 #include "quench/Dialect/Quench/Transforms/Weights.h"
 #include "quench/Quantization/Quantizer.h"
-#include "quench/Training/Sensitivity.h"
+#include "quench/Training/Gradient.h"
+#include "quench/Training/Loss.h"
 #include "llvm/ADT/StringMap.h"
 #include <cmath>
 
@@ -61,11 +62,13 @@ public:
 private:
   Error findLayers();
   Error measureLosses();
-  Error measureRows(BudgetLayer &layer, ArrayRef<float> rows,
+  Error measureRows(BudgetLayer &layer,
+                    llvm::function_ref<Expected<const float *>(int64_t)> row,
                     const double *hessian);
-  Error measureSensitivities();
+  Error keepErrors(BudgetLayer &layer, const QuantizeProblem &problem,
+                   const QuantizeResult &result);
   Error measureTables();
-  Expected<double> nearestError(const QuantizeProblem &problem);
+  Error measureSensitivities();
 
   ModuleOp module;
   ModelFiles &files;
@@ -151,7 +154,7 @@ Error Measurer::findLayers() {
       continue;
     for (const std::string &spec : formats[layer.isTable()])
       if (spec != layer.options.front().format)
-        layer.options.push_back({spec, 0, 0, 0});
+        layer.options.push_back({spec, 0, 0});
     for (FormatLoss &option : layer.options)
       option.bits = (*getFormat(option.format))->bits(layer.rows, layer.cols);
   }
@@ -159,27 +162,35 @@ Error Measurer::findLayers() {
   return Error::success();
 }
 
-/// |W - W^|^2 / |W|^2 of rounding to nearest, ranges searched.
-Expected<double> Measurer::nearestError(const QuantizeProblem &problem) {
-  Expected<const Quantizer *> nearest = getQuantizer("rtn<search>");
-  if (!nearest)
-    return nearest.takeError();
-  QuantizeProblem plain = problem;
-  plain.hessian = nullptr;
-  Expected<QuantizeResult> result = (*nearest)->quantize(plain);
-  if (!result)
-    return result.takeError();
-  return result->loss;
-}
-
-Error Measurer::measureRows(BudgetLayer &layer, ArrayRef<float> rows,
-                            const double *hessian) {
+Error Measurer::measureRows(
+    BudgetLayer &layer,
+    llvm::function_ref<Expected<const float *>(int64_t)> row,
+    const double *hessian) {
   Expected<const Quantizer *> quantizer = getQuantizer(layer.quantizer);
   if (!quantizer)
     return quantizer.takeError();
+  Expected<const Quantizer *> nearest = getQuantizer("rtn<search>");
+  if (!nearest)
+    return nearest.takeError();
+  std::vector<float> rows;
+  std::vector<int64_t> sampled = sampledRows(layer.rows);
+  size_t next = 0;
+  for (int64_t r = 0; r != layer.rows; ++r) {
+    Expected<const float *> numbers = row(r);
+    if (!numbers)
+      return numbers.takeError();
+    double square = 0;
+    for (int64_t c = 0; c != layer.cols; ++c)
+      square += double((*numbers)[c]) * (*numbers)[c];
+    layer.rowSizes.push_back(static_cast<float>(std::sqrt(square)));
+    if (next != sampled.size() && sampled[next] == r) {
+      rows.insert(rows.end(), *numbers, *numbers + layer.cols);
+      ++next;
+    }
+  }
   QuantizeProblem problem;
   problem.weight = rows.data();
-  problem.rows = rows.size() / layer.cols;
+  problem.rows = sampled.size();
   problem.cols = layer.cols;
   problem.threads = options.threads;
   // Rounded to nearest: what a format can do. Options that cannot be are left
@@ -187,14 +198,13 @@ Error Measurer::measureRows(BudgetLayer &layer, ArrayRef<float> rows,
   std::vector<FormatLoss> usable;
   for (FormatLoss &option : layer.options) {
     problem.format = *getFormat(option.format);
-    Expected<double> error = nearestError(problem);
-    if (!error) {
+    Expected<QuantizeResult> result = (*nearest)->quantize(problem);
+    if (!result) {
       layer.note += (layer.note.empty() ? "" : "; ") + option.format + ": " +
-                    llvm::toString(error.takeError());
+                    llvm::toString(result.takeError());
       continue;
     }
-    option.error = *error;
-    option.loss = *error;
+    option.loss = result->loss;
     usable.push_back(option);
   }
   layer.options = std::move(usable);
@@ -202,8 +212,6 @@ Error Measurer::measureRows(BudgetLayer &layer, ArrayRef<float> rows,
     return createStringError(
         "'" + layer.readers.front().name +
         "': none of the formats can be used: " + layer.note);
-  if (!hessian)
-    return Error::success();
   // The quantizer itself once, in the middle; feedback gains the same factor
   // with each format.
   auto distance = [&](const FormatLoss &option) {
@@ -219,9 +227,41 @@ Error Measurer::measureRows(BudgetLayer &layer, ArrayRef<float> rows,
   if (!result)
     return createStringError("'" + layer.readers.front().name +
                              "': " + llvm::toString(result.takeError()));
-  double factor = middle.error > 0 ? result->loss / middle.error : 1;
+  layer.errorLoss = result->loss;
+  double factor = middle.loss > 0 ? result->loss / middle.loss : 1;
   for (FormatLoss &option : layer.options)
-    option.loss = factor * option.error;
+    option.loss *= factor;
+  return keepErrors(layer, problem, *result);
+}
+
+/// Errors of the sampled rows. Rows with scales of their own have errors that
+/// grow with them.
+Error Measurer::keepErrors(BudgetLayer &layer, const QuantizeProblem &problem,
+                           const QuantizeResult &result) {
+  const Format *format = problem.format;
+  std::unique_ptr<Format> bound = format->bind(result.encoded.table);
+  if (bound)
+    format = bound.get();
+  layer.errors.resize(result.encoded.rows * layer.cols);
+  decodeRows(*format, result.encoded, layer.errors.data());
+  layer.errorRows = problem.rows;
+  layer.errors.resize(problem.rows * layer.cols);
+  bool even = format->hasTensorScale();
+  for (int64_t r = 0; r != problem.rows; ++r) {
+    const float *from = problem.weight + r * layer.cols;
+    float *to = layer.errors.data() + r * layer.cols;
+    double square = 0;
+    for (int64_t c = 0; c != layer.cols; ++c) {
+      square += double(from[c]) * from[c];
+      to[c] = from[c] - to[c];
+    }
+    float by =
+        even || square == 0 ? 1 : static_cast<float>(1 / std::sqrt(square));
+    for (int64_t c = 0; c != layer.cols; ++c)
+      to[c] *= by;
+  }
+  if (even)
+    layer.rowSizes.clear();
   return Error::success();
 }
 
@@ -251,82 +291,111 @@ Error Measurer::measureLosses() {
                       Expected<const InputMoments *> inputs = problem.inputs();
                       if (!inputs)
                         return inputs.takeError();
-                      std::vector<float> rows;
-                      for (int64_t r : sampledRows(layer.rows))
-                        rows.insert(rows.end(), *values + r * layer.cols,
-                                    *values + (r + 1) * layer.cols);
                       const double *hessian =
                           (*inputs)->count ? (*inputs)->second.data() : nullptr;
-                      if (Error error = measureRows(layer, rows, hessian))
+                      auto row = [&](int64_t r) -> Expected<const float *> {
+                        return *values + r * layer.cols;
+                      };
+                      if (Error error = measureRows(layer, row, hessian))
                         return std::move(error);
                       measured[index] = true;
                       return HostTensor();
                     });
 }
 
-Error Measurer::measureSensitivities() {
-  auto main = module.lookupSymbol<func::FuncOp>("main");
-  std::vector<Sample> samples;
-  for (int64_t i = 0; i < std::min(options.samples, data.size()); ++i) {
-    Expected<Sample> inputs = data.inputs(main, i);
-    if (!inputs)
-      return inputs.takeError();
-    samples.push_back(std::move(*inputs));
-  }
-  SensitivityOptions measuring;
-  if (options.progress)
-    measuring.progress = [&](int64_t done, int64_t total) {
-      options.progress("sensitivities", done, total);
-    };
-  Expected<std::vector<LayerSensitivity>> found =
-      layerSensitivities(module, files, samples, measuring);
-  if (!found)
-    return found.takeError();
-  for (const LayerSensitivity &entry : *found)
-    if (auto layer = byKey.find(
-            WeightEvaluator::key(qn::LinearOp(entry.op).getWeight()));
-        layer != byKey.end())
-      layers[layer->second].sensitivity += entry.sensitivity;
-  return Error::success();
-}
-
-/// Embeddings: their loss is the error of their rows, and what it costs is
-/// measured with noise. (They are the first op: there is no shorter way.)
+/// Tables that only embeddings read.
 Error Measurer::measureTables() {
-  std::optional<NoiseRunner> runner;
-  constexpr double kNoise = 1e-3;
   for (auto embedding :
        module.lookupSymbol<func::FuncOp>("main").getOps<qn::EmbeddingOp>()) {
     auto found = byKey.find(WeightEvaluator::key(embedding.getTable()));
-    if (found == byKey.end() || !weights[found->second])
+    if (found == byKey.end() || !weights[found->second] ||
+        measured[found->second])
       continue;
-    BudgetLayer &layer = layers[found->second];
-    if (!measured[found->second]) {
-      std::vector<float> rows, block;
-      for (int64_t r : sampledRows(layer.rows)) {
-        if (Error error =
-                evaluator.rows(weights[found->second], r, r + 1, block))
-          return error;
-        rows.insert(rows.end(), block.begin(), block.end());
-      }
-      if (Error error = measureRows(layer, rows, nullptr))
-        return error;
-      measured[found->second] = true;
-    }
-    if (!runner) {
-      Expected<NoiseRunner> made =
-          NoiseRunner::create(module, files, data, options.samples);
-      if (!made)
-        return made.takeError();
-      runner.emplace(std::move(*made));
-    }
-    llvm::DenseMap<Operation *, double> noise;
-    noise[embedding] = kNoise;
-    Expected<double> divergence = runner->run(noise);
-    if (!divergence)
-      return divergence.takeError();
-    layer.tableSensitivity += *divergence / kNoise;
+    WeightRows read(evaluator, weights[found->second]);
+    auto row = [&](int64_t r) { return read(r, r + 1); };
+    if (Error error = measureRows(layers[found->second], row, nullptr))
+      return error;
+    measured[found->second] = true;
   }
+  return Error::success();
+}
+
+/// To second order, an error E of a weight makes the divergence
+///   1/(2T) mean of <G, E>^2,
+/// where G is the gradient by the weight of the sum over the T tokens of a
+/// sample of -log p(label), labels drawn from the model itself: the Fisher
+/// information. The mean is also taken over errors that look alike.
+Error Measurer::measureSensitivities() {
+  auto main = module.lookupSymbol<func::FuncOp>("main");
+  Expected<Objective> objective = Objective::of(main);
+  if (!objective)
+    return objective.takeError();
+  InterpreterOptions running;
+  running.files = &files;
+  Expected<Interpreter> interpreter = Interpreter::create(module, running);
+  if (!interpreter)
+    return interpreter.takeError();
+  llvm::DenseMap<Value, unsigned> layerOf;
+  SmallVector<Value> wanted;
+  std::vector<Operation *> ops = opsOf(main);
+  for (Operation *op : ops) {
+    if (!isa<qn::LinearOp, qn::EmbeddingOp>(op))
+      continue;
+    Value weight = op->getOperand(1);
+    if (!WeightEvaluator::isWeight(weight))
+      continue;
+    auto found = byKey.find(WeightEvaluator::key(weight));
+    if (found == byKey.end() || !measured[found->second] ||
+        !layerOf.try_emplace(weight, found->second).second)
+      continue;
+    wanted.push_back(weight);
+  }
+  std::vector<size_t> cuts = blockCuts(ops);
+  GradientTape tape(*interpreter, ops, cuts, wanted);
+  ValueRange results = main.getBody().front().getTerminator()->getOperands();
+  int64_t samples = std::min(options.samples, data.size());
+  double tokens = 0;
+  for (int64_t round = 0; round != samples * options.draws; ++round) {
+    int64_t sample = round % samples;
+    Expected<SmallVector<HostTensor>> inputs = data.inputs(main, sample);
+    if (!inputs)
+      return inputs.takeError();
+    Interpreter::Values values;
+    if (Error error = interpreter->begin("main", *inputs, values))
+      return error;
+    if (Error error = tape.forward(std::move(values)))
+      return error;
+    SmallVector<std::pair<Value, HostTensor>> seeds;
+    for (unsigned i : objective->results) {
+      Expected<HostTensor> output = tape.output(results[i]);
+      if (!output)
+        return output.takeError();
+      Expected<HostTensor> floats = output->convertTo(ElementKind::F32);
+      if (!floats)
+        return floats.takeError();
+      Expected<HostTensor> gradient =
+          objective->sample(*floats, 1 + 1000003 * round + i);
+      if (!gradient)
+        return gradient.takeError();
+      if (objective->logits)
+        tokens += floats->getNumElements() /
+                  std::max<int64_t>(1, floats->dim(floats->getRank() - 1));
+      seeds.push_back({results[i], std::move(*gradient)});
+    }
+    if (!objective->logits)
+      ++tokens;
+    auto take = [&](Value value, HostTensor gradient) -> Error {
+      BudgetLayer &layer = layers[layerOf.lookup(value)];
+      layer.sensitivity += meanSquareProduct(gradient, layer);
+      return Error::success();
+    };
+    if (Error error = tape.backward(seeds, take))
+      return error;
+    if (options.progress)
+      options.progress("sensitivities", round + 1, samples * options.draws);
+  }
+  for (BudgetLayer &layer : layers)
+    layer.sensitivity = tokens > 0 ? layer.sensitivity / tokens : 0;
   return Error::success();
 }
 

@@ -7,9 +7,9 @@
 
 #include "BenchKernels.h"
 #include "Driver.h"
-#include "Layers.h"
 #include "MachineLimits.h"
 #include "ModelInputs.h"
+#include "quench/Report/LayerTable.h"
 #include "quench/Support/Progress.h"
 #include "quench/TargetModel/CPUTarget.h"
 #include "llvm/ADT/StringExtras.h"

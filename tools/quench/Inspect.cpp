@@ -6,8 +6,8 @@
 //===----------------------------------------------------------------------===//
 
 #include "Driver.h"
-#include "Layers.h"
 #include "ModelInputs.h"
+#include "quench/Report/LayerTable.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/raw_ostream.h"
 
@@ -75,7 +75,9 @@ static Error inspect() {
     return Error::success();
   }
   raw_ostream &out = outs();
-  table->print(out);
+  printTable(out, table->layerCells());
+  out << '\n';
+  printTable(out, table->totalCells());
   out << "\nfile     " << modelPath << ", " << formatBytes(bytes);
   if (weights)
     out << formatted(", %.3f bits a weight", fileBits);

@@ -28,9 +28,9 @@ struct BudgetOptions {
   /// Formats that linear layers, and those that embeddings and heads may get.
   /// Empty: defaultBudgetFormats().
   std::vector<std::string> formats, tableFormats;
-  /// Samples that sensitivities are measured on; second moments come from all
-  /// samples of the data.
-  int64_t samples = 2;
+  /// Samples that sensitivities are measured on, and how often labels are drawn
+  /// for each; second moments come from all samples of the data.
+  int64_t samples = 2, draws = 2;
   int threads = 1;
   /// Called with a name, done and total work.
   std::function<void(llvm::StringRef, int64_t, int64_t)> progress;
@@ -45,7 +45,6 @@ struct FormatLoss {
   std::string format;
   int64_t bits = 0; // of the whole layer
   double loss = 0;  // QuantizeResult::loss
-  double error = 0; // |W - W^|^2 / |W|^2
 };
 
 /// A weight that gets one format, for all layers that read it.
@@ -60,9 +59,15 @@ struct BudgetLayer {
   int64_t block = -1;
   int64_t rows = 0, cols = 0;
   /// Divergence (nats; for models without logits relative squared error of
-  /// their results) for a unit of loss by linear layers, and for a unit of
-  /// error by embeddings.
-  double sensitivity = 0, tableSensitivity = 0;
+  /// their results) for a unit of loss.
+  double sensitivity = 0;
+  /// Errors of some rows when they were quantized: what errors look like.
+  /// [errorRows][cols], of a weight whose loss was errorLoss, and the lengths
+  /// of all rows (empty: errors of all rows are equally great).
+  std::vector<float> errors;
+  int64_t errorRows = 0;
+  double errorLoss = 0;
+  std::vector<float> rowSizes;
   /// One without loss for weights that the recipe leaves as they are.
   std::vector<FormatLoss> options;
   std::string note;
@@ -71,7 +76,7 @@ struct BudgetLayer {
   double weights() const { return static_cast<double>(rows) * cols; }
   /// The predicted share of an option in the divergence.
   double divergence(const FormatLoss &option) const {
-    return sensitivity * option.loss + tableSensitivity * option.error;
+    return sensitivity * option.loss;
   }
 };
 
@@ -83,9 +88,9 @@ measureLayers(mlir::ModuleOp module, ModelFiles &files,
               const CalibrationData &data, const Recipe &base,
               const BudgetOptions &options);
 
-/// The divergence of a model whose layers' outputs have noise as great as the
-/// errors of the chosen options: what the sum over layers leaves out is in it.
-/// A mean over options.samples samples.
+/// The divergence of a model whose weights have random errors that look like
+/// those of the chosen options: what the sum over layers leaves out is in it. A
+/// mean over options.samples samples.
 llvm::Expected<double> simulateChoice(mlir::ModuleOp module, ModelFiles &files,
                                       const CalibrationData &data,
                                       llvm::ArrayRef<BudgetLayer> layers,
