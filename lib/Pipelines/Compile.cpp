@@ -139,6 +139,8 @@ private:
   Error writeIR();
   Error writeText(StringRef text);
   Error simplify();
+  /// Puts the formats of the budget into the recipe.
+  Error solve(Recipe &recipe);
   Error calibrate();
   Error materializeWeights(WeightsObject &object);
   Error bufferize();
@@ -222,6 +224,31 @@ Error Compiler::simplify() {
     manager.addPass(createCanonicalizerPass());
     manager.addPass(createCSEPass());
   });
+}
+
+Error Compiler::solve(Recipe &recipe) {
+  auto main = module->lookupSymbol<func::FuncOp>("main");
+  if (options.calibration.data.path.empty())
+    return createStringError(
+        "a bit budget is measured on calibration data: give --calib FILE");
+  Expected<CalibrationData> data =
+      CalibrationData::load(main, options.model, options.calibration.data);
+  if (!data)
+    return data.takeError();
+  BudgetOptions budgeting = options.budgeting;
+  budgeting.threads = threads();
+  budgeting.progress = [&](StringRef name, int64_t done, int64_t total) {
+    if (options.progress)
+      options.progress("budget", name, done, total);
+  };
+  Expected<SolvedBudget> solved =
+      solveBudget(*module, files, *data, recipe, *options.budget, budgeting);
+  if (!solved)
+    return solved.takeError();
+  recipe = solved->recipe;
+  report.recipe = recipe.name;
+  report.budget = std::make_shared<SolvedBudget>(std::move(*solved));
+  return Error::success();
 }
 
 Error Compiler::calibrate() {
@@ -396,8 +423,22 @@ Error Compiler::run() {
     return error;
   if (stops("onnx"))
     return writeIR();
+  Recipe recipe;
   if (Error error = step("recipe", [&]() -> Error {
-        if (Error applied = applyRecipeToModule(*module, options.recipe))
+        Expected<Recipe> loaded = loadRecipe(options.recipe);
+        if (!loaded)
+          return loaded.takeError();
+        recipe = std::move(*loaded);
+        if (Error inserted = insertRecipeMaps(*module, recipe))
+          return inserted;
+        return simplify();
+      }))
+    return error;
+  if (options.budget)
+    if (Error error = step("budget", [&] { return solve(recipe); }))
+      return error;
+  if (Error error = step("formats", [&]() -> Error {
+        if (Error applied = quantizeLayers(*module, recipe))
           return applied;
         // Weights keep their expressions from here on, by which calibrated ones
         // are found.

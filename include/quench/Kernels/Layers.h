@@ -100,6 +100,9 @@ struct AttentionSpec {
 mlir::func::FuncOp getOrCreateAttention(mlir::ModuleOp module,
                                         const AttentionSpec &spec);
 
+/// Tells LLVM to leave an scf.for as it is, not unrolled.
+void keepRolled(mlir::Operation *loop);
+
 } // namespace quench
 
 #endif // QUENCH_KERNELS_LAYERS_H

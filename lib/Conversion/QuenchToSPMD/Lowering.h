@@ -89,6 +89,18 @@ mlir::LogicalResult lowerMap(WorkerBuilder &w, qn::MapOp op,
 mlir::LogicalResult lowerLinalg(WorkerBuilder &w, mlir::linalg::LinalgOp op);
 void lowerCopy(WorkerBuilder &w, mlir::Value source, mlir::Value target);
 
+/// Leading arguments of a lowered function that others ask for.
+struct LoweredArguments {
+  mlir::Value frame, weights;
+  unsigned firstSymbol; // number of the first size
+};
+
+/// Makes loops of calls of one layer that follow each other, where their
+/// operands differ in numbers only.
+void rollCalls(mlir::ModuleOp module, mlir::func::FuncOp function,
+               llvm::ArrayRef<std::string> symbols,
+               const LoweredArguments &leading);
+
 } // namespace quench
 
 #endif // QUENCH_LIB_CONVERSION_QUENCHTOSPMD_LOWERING_H

@@ -139,6 +139,9 @@ public:
                                          b.getFunctionType(types, {}));
     function.setPrivate();
     function->setAttr("quench.layer", b.getUnitAttr());
+    // Code is the same however many layers there are.
+    function->setAttr("passthrough",
+                      b.getArrayAttr(b.getStringAttr("noinline")));
     Block *body = function.addEntryBlock();
     b.setInsertionPointToStart(body);
     IRMapping mapping;
@@ -215,6 +218,8 @@ private:
 FailureOr<int64_t> quench::outlineLayers(func::FuncOp function) {
   auto module = function->getParentOfType<ModuleOp>();
   shareSizes(function);
+  if (reusePlaces(function))
+    shareSizes(function); // views of one place are one view
   SmallVector<Operation *> work;
   SmallVector<unsigned> tokens;
   llvm::StringMap<unsigned> numbers;

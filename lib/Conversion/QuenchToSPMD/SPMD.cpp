@@ -628,5 +628,8 @@ LogicalResult quench::convertToSPMD(ModuleOp module, func::FuncOp function,
   FunctionLowering lowering(module, function, symbols, frames);
   if (failed(lowering.run()))
     return failure();
+  rollCalls(module, function, symbols,
+            {function.getArgument(Frame), function.getArgument(Weights),
+             FirstSymbol});
   return lowering.makeSizeFunction();
 }

@@ -36,6 +36,11 @@ mlir::Value sizedBuffer(mlir::OpBuilder &b, mlir::Location loc,
 /// model's named dimensions are equal, and the views made of them.
 void shareSizes(mlir::func::FuncOp function);
 
+/// Lets the first sum of a stream take the place of its operand, as all later
+/// ones do. Needs sizes that have been made common. Returns true if it moved
+/// one.
+bool reusePlaces(mlir::func::FuncOp function);
+
 /// Finds a run of equal layers in a bufferized function and makes one function
 /// of them, which takes weights and caches as arguments. Returns the number of
 /// calls it made (0: nothing repeats).
@@ -48,7 +53,8 @@ mlir::FailureOr<int64_t> outlineLayers(mlir::func::FuncOp function);
 ///     worker : index, workers : index, one index for each of `symbols`);
 ///   - allocations become places of the arena, found by their lifetimes;
 ///   - each op becomes a loop over the worker's share, with a barrier where
-///   another worker's result is read.
+///   another worker's result is read;
+///   - calls of one layer that follow each other become a loop.
 /// Also makes `<name>_arena(symbols...) -> index`, the bytes of arena it needs.
 /// Errors are at the op that has no lowering.
 mlir::LogicalResult convertToSPMD(mlir::ModuleOp module,
