@@ -142,13 +142,14 @@ bool quench::triangularFeedback(const Moments &moments, CodePlan plan,
 
   feedback.triangular = true;
   feedback.panels.assign(plan.batches.size(), {});
-  feedback.moments.clear();
+  feedback.moments.assign(plan.batches.size(), {});
   feedback.weights.assign(n, 0.0f);
   std::atomic<bool> finite{true};
   forEachIndex(plan.batches.size(), threads, [&](int64_t at) {
     const CodeBatch &batch = plan.batches[at];
     std::vector<float> &panel = feedback.panels[at];
     panel.assign(batch.end() * batch.width, 0.0f);
+    feedback.moments[at].assign(batch.width * batch.width, 0.0f);
     std::vector<double> inverse;
     for (int64_t b = batch.firstBlock; b < batch.endBlock; ++b) {
       const CodeBlock &block = plan.blocks[b];
@@ -163,12 +164,18 @@ bool quench::triangularFeedback(const Moments &moments, CodePlan plan,
                 factor[j * n + block.place + l] * inverse[l * block.width + k];
           to[k] = static_cast<float>(sum);
         }
-      for (int64_t k = 0; k < block.width; ++k) {
-        double sum = 0;
-        for (int64_t l = k; l < block.width; ++l)
-          sum += diagonal[k * n + l] * diagonal[k * n + l];
-        feedback.weights[block.place + k] = static_cast<float>(sum);
-      }
+      // The block of D.
+      float *moments = feedback.moments[at].data() +
+                       (block.place - batch.place) * (batch.width + 1);
+      for (int64_t i = 0; i < block.width; ++i)
+        for (int64_t j = 0; j < block.width; ++j) {
+          double sum = 0;
+          for (int64_t l = std::max(i, j); l < block.width; ++l)
+            sum += diagonal[i * n + l] * diagonal[j * n + l];
+          moments[i * batch.width + j] = static_cast<float>(sum);
+          if (i == j)
+            feedback.weights[block.place + i] = static_cast<float>(sum);
+        }
     }
     for (float value : panel)
       if (!std::isfinite(value))

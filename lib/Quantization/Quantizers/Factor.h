@@ -54,7 +54,8 @@ struct Feedback {
   /// Of each batch: [plan.columns(), or batch.end() where triangular][width],
   /// the feedback from each place to the places of the batch.
   std::vector<std::vector<float>> panels;
-  /// Of each batch: the damped moments of its places, [width][width].
+  /// Of each batch, [width][width]. Full: the damped moments of its places.
+  /// Triangular: its blocks of D, 0 elsewhere.
   std::vector<std::vector<float>> moments;
   /// What the squared error of a place costs once it is coded and the later
   /// ones make good for it: the diagonal of D. Full: the diagonal of H.

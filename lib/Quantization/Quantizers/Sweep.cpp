@@ -35,13 +35,13 @@ RowSweep::RowSweep(const Format &format, const float *weight, int64_t first,
   for (int64_t i = 0; i < rows * cols; ++i)
     weights[i] = std::isfinite(from[i]) ? from[i] / tensorScale : 0.0f;
   int64_t tile = format.tileRows() * format.tileColumns();
-  if (format.hasTiles()) {
-    tileCodes.resize(tile);
-  } else {
+  tileCodes.resize(tile);
+  if (!format.hasTiles()) {
     int64_t group = format.group() == 0 ? cols : format.group();
     groupColumns = codeColumns(format, std::min(group, cols));
     restColumns = codeColumns(format, cols % group);
   }
+  realRows.resize(format.tileRows());
   word.resize(tile);
   decoded.resize(tile);
 }
@@ -146,61 +146,78 @@ bool RowSweep::better(const Spot &spot, const CodeBlock &block,
   return gain > 0;
 }
 
-/// Codes a block of one row. False: it stays as it is.
-bool RowSweep::codeBlock(const Spot &spot, const CodeBlock &block,
-                         bool descent) {
-  const float *goal = target(spot, block.place);
-  std::copy_n(goal, block.width, word.data());
-  std::fill(word.begin() + block.width, word.end(), 0.0f);
-  GroupParams used =
-      groups == 0 ? GroupParams() : paramsOf(spot.row, block.group);
-  uint32_t code =
-      options.stochastic
-          ? stochasticCode(goal[0], used, first + spot.row, order[block.place])
-          : format.nearest(word.data(), used);
-  uint32_t &stored = codes[spot.row * perRow + block.code];
-  if (descent && code == stored)
-    return false;
-  format.decode(code, used, decoded.data());
-  if (descent && !better(spot, block, decoded.data(), 1))
-    return false;
-  stored = code;
-  const float *weight = at(weights, spot.row, block.place);
-  float *error = at(errors, spot.row, block.place);
-  for (int64_t i = 0; i < block.width; ++i) {
-    float now = weight[i] - decoded[i];
-    word[i] = now - error[i];
-    error[i] = now;
-  }
-  push(spot, block.end(), block, word.data());
-  return true;
-}
-
-/// Codes a tile; a row past the weight's end does not count.
-bool RowSweep::codeTile(const Spot &spot, const CodeBlock &block,
-                        bool descent) {
-  int64_t tileRows = format.tileRows(), tileColumns = format.tileColumns();
-  int64_t height = std::min(tileRows, rows - spot.row);
+/// The targets of a block, [height][tileColumns], padded with zeros.
+void RowSweep::aimAtTarget(const Spot &spot, const CodeBlock &block,
+                           int64_t height) {
   std::fill(word.begin(), word.end(), 0.0f);
-  std::vector<float> counts(tileRows, 0.0f);
-  for (int64_t r = 0; r < height; ++r) {
-    counts[r] = 1;
-    const CodeBatch &batch = spot.batch();
+  const CodeBatch &batch = spot.batch();
+  for (int64_t r = 0; r < height; ++r)
     std::copy_n(targets.data() + (spot.row + r) * batch.width + block.place -
                     batch.place,
-                block.width, word.data() + r * tileColumns);
+                block.width, word.data() + r * format.tileColumns());
+}
+
+/// A step downhill from what a block holds, in the metric of its moments (over
+/// the mean of their diagonal): the code nearest to the target need not be the
+/// best one in that metric.
+void RowSweep::aimDownhill(const Spot &spot, const CodeBlock &block,
+                           int64_t height) {
+  const CodeBatch &batch = spot.batch();
+  const float *moments = spot.feedback.moments[spot.batchIndex].data() +
+                         (block.place - batch.place) * (batch.width + 1);
+  float sum = 0;
+  for (int64_t i = 0; i < block.width; ++i)
+    sum += moments[i * (batch.width + 1)];
+  float step = block.width / sum;
+  std::fill(word.begin(), word.end(), 0.0f);
+  for (int64_t r = 0; r < height; ++r) {
+    const float *goal = targets.data() + (spot.row + r) * batch.width +
+                        block.place - batch.place;
+    const float *weight = at(weights, spot.row + r, block.place);
+    const float *error = at(errors, spot.row + r, block.place);
+    float *to = word.data() + r * format.tileColumns();
+    for (int64_t i = 0; i < block.width; ++i)
+      to[i] = weight[i] - error[i];
+    for (int64_t j = 0; j < block.width; ++j) {
+      float miss = step * (goal[j] - weight[j] + error[j]);
+      for (int64_t i = 0; i < block.width; ++i)
+        to[i] += miss * moments[j * batch.width + i];
+    }
   }
-  const GroupParams *used =
-      groups == 0 ? nullptr : params.data() + spot.row * groups;
-  format.nearestTile(word.data(), used,
-                     height == tileRows ? nullptr : counts.data(),
-                     tileCodes.data());
-  format.decodeTile(tileCodes.data(), used, decoded.data());
-  if (descent && !better(spot, block, decoded.data(), height))
+}
+
+/// Gives a block of one row (the rows of a tile) the code nearest to `word`;
+/// `ifBetter`: unless what it holds serves it as well. False: it stays as it
+/// is.
+bool RowSweep::codeBlock(const Spot &spot, const CodeBlock &block,
+                         int64_t height, bool ifBetter) {
+  int64_t tileRows = format.tileRows(), tileColumns = format.tileColumns();
+  bool tiles = format.hasTiles();
+  const GroupParams none, *used = &none;
+  uint32_t *stored = codes.data() + spot.row * perRow + block.code;
+  if (tiles) {
+    used = groups == 0 ? nullptr : &paramsOf(spot.row, 0);
+    format.nearestTile(word.data(), used,
+                       height == tileRows ? nullptr : realRows.data(),
+                       tileCodes.data());
+    format.decodeTile(tileCodes.data(), used, decoded.data());
+  } else {
+    if (groups != 0)
+      used = &paramsOf(spot.row, block.group);
+    uint32_t code = options.stochastic
+                        ? stochasticCode(word[0], *used, first + spot.row,
+                                         order[block.place])
+                        : format.nearest(word.data(), *used);
+    if (ifBetter && code == *stored)
+      return false;
+    tileCodes[0] = code;
+    format.decode(code, *used, decoded.data());
+  }
+  if (ifBetter && !better(spot, block, decoded.data(), height))
     return false;
   for (int64_t r = 0; r < tileRows; ++r)
-    std::copy_n(tileCodes.data() + r * tileColumns, tileColumns,
-                codes.data() + (spot.row + r) * perRow + block.code);
+    std::copy_n(tileCodes.data() + r * tileColumns, tiles ? tileColumns : 1,
+                stored + r * perRow);
   for (int64_t r = 0; r < height; ++r) {
     const float *weight = at(weights, spot.row + r, block.place);
     float *error = at(errors, spot.row + r, block.place);
@@ -215,6 +232,21 @@ bool RowSweep::codeTile(const Spot &spot, const CodeBlock &block,
   return true;
 }
 
+/// A block in its turn.
+void RowSweep::visitBlock(const Spot &spot, const CodeBlock &block,
+                          bool descent) {
+  int64_t height = std::min(format.tileRows(), rows - spot.row);
+  std::fill(realRows.begin(), realRows.end(), 0.0f);
+  std::fill_n(realRows.begin(), height, 1.0f);
+  aimAtTarget(spot, block, height);
+  codeBlock(spot, block, height, descent);
+  // Tiles are long to code, and gain less.
+  if (block.width == 1 || format.hasTiles() || spot.feedback.moments.empty())
+    return;
+  aimDownhill(spot, block, height);
+  codeBlock(spot, block, height, /*ifBetter=*/true);
+}
+
 void RowSweep::sweep(const Feedback &feedback, bool descent, bool refit,
                      bool recode) {
   const CodePlan &plan = feedback.plan;
@@ -225,7 +257,7 @@ void RowSweep::sweep(const Feedback &feedback, bool descent, bool refit,
     if (format.hasTiles()) {
       for (int64_t b = batch.firstBlock; b < batch.endBlock; ++b)
         for (int64_t row = 0; row < rows; row += format.tileRows())
-          codeTile({feedback, index, row}, plan.blocks[b], descent);
+          visitBlock({feedback, index, row}, plan.blocks[b], descent);
       continue;
     }
     bool fits = groups != 0 && plan.wholeGroups &&
@@ -243,7 +275,7 @@ void RowSweep::sweep(const Feedback &feedback, bool descent, bool refit,
             fitWholeGroup(spot, b);
         }
         if (recode)
-          codeBlock(spot, block, descent);
+          visitBlock(spot, block, descent);
       }
     }
   }

@@ -112,8 +112,11 @@ private:
                     int64_t firstBlock, int64_t endBlock, float *values);
 
   // Codes.
-  bool codeBlock(const Spot &spot, const CodeBlock &block, bool descent);
-  bool codeTile(const Spot &spot, const CodeBlock &block, bool descent);
+  void aimAtTarget(const Spot &spot, const CodeBlock &block, int64_t height);
+  void aimDownhill(const Spot &spot, const CodeBlock &block, int64_t height);
+  bool codeBlock(const Spot &spot, const CodeBlock &block, int64_t height,
+                 bool ifBetter);
+  void visitBlock(const Spot &spot, const CodeBlock &block, bool descent);
   bool better(const Spot &spot, const CodeBlock &block, const float *decoded,
               int64_t height);
   uint32_t stochasticCode(float value, GroupParams params, int64_t row,
@@ -133,6 +136,7 @@ private:
   std::vector<uint32_t> codes;        // [coded rows][perRow]
   std::vector<GroupParams> params;    // [coded rows][groups]
   std::vector<float> word, decoded;   // of one block or tile
+  std::vector<float> realRows;        // 1 for those of a tile, 0 for padding
   std::vector<uint32_t> tileCodes;
 };
 
