@@ -15,6 +15,7 @@
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/Path.h"
 #include "llvm/Support/raw_ostream.h"
+#include <cmath>
 #include <sys/resource.h>
 
 using namespace llvm;
@@ -45,6 +46,25 @@ static cl::list<std::string>
     reports("report", cl::value_desc("FILE.json|.html"), cl::sub(options),
             cl::desc("Write what became of each layer; may be given "
                      "twice"));
+static NumberOption<double>
+    bits("bits", cl::init(0), cl::value_desc("B"), cl::sub(options),
+         cl::desc("Choose each layer's format: the least divergence with at "
+                  "most B bits a weight. Needs --calib"));
+static NumberOption<double>
+    maxKL("max-kl", cl::init(0), cl::value_desc("D"), cl::sub(options),
+          cl::desc("Choose each layer's format: the fewest bits with a "
+                   "divergence of at most D nats a token. Needs --calib"));
+static cl::opt<std::string>
+    bitsOf("bits-of", cl::init("all"), cl::value_desc("all|linear"),
+           cl::sub(options),
+           cl::desc("What --bits and --max-kl count: all weights (default), or "
+                    "linear layers only, the rest as the recipe says"));
+static cl::list<std::string>
+    bitsFormats("bits-formats", cl::value_desc("FORMAT"), cl::sub(options),
+                cl::desc("A format that --bits and --max-kl may choose; may be "
+                         "given often. By default trellis<1> to trellis<6> "
+                         "and 8-bit integers, for tables also integers of 3 to "
+                         "6 bits"));
 static cl::opt<std::string>
     saveRecipePath("save-recipe", cl::value_desc("FILE.yaml"), cl::sub(options),
                    cl::desc("Write the recipe with all its fields"));
@@ -138,6 +158,38 @@ static Error writeReports(const CompileOptions &request,
   return Error::success();
 }
 
+/// What the budget knows about the layers.
+static void addBudget(LayerTable &table, const SolvedBudget &solved) {
+  StringMap<Layer *> byName;
+  for (Layer &layer : table.layers)
+    byName[layer.name] = &layer;
+  for (auto [layer, chosen] : zip(solved.layers, solved.plan.choice)) {
+    const BudgetLayer::Reader *known =
+        find_if(layer.readers, [&](const BudgetLayer::Reader &reader) {
+          return byName.count(reader.name);
+        });
+    if (known == layer.readers.end() || layer.options.size() < 2)
+      continue;
+    const FormatLoss &now = layer.options[chosen];
+    Layer::Budget &budget = byName[known->name]->budget.emplace();
+    budget.divergence = solved.scale * layer.divergence(now);
+    double best = 0;
+    for (const FormatLoss &next : layer.options) {
+      double gain = (layer.divergence(now) - layer.divergence(next)) /
+                    static_cast<double>(next.bits - now.bits);
+      if (next.bits <= now.bits || gain <= best)
+        continue;
+      best = gain;
+      budget.nextFormat = next.format;
+      budget.nextBitsPerWeight = next.bits / layer.weights();
+      budget.nextDivergence = solved.scale * layer.divergence(next);
+    }
+  }
+  table.budget =
+      BudgetCurve{!solved.target.linearOnly, solved.plan.bitsPerWeight,
+                  solved.plan.divergence, solved.plan.curve};
+}
+
 static Error compile() {
   if (outputPath.empty())
     outputPath = defaultOutput();
@@ -150,11 +202,14 @@ static Error compile() {
   if (!sys::fs::equivalent(modelPath, outputPath, same) && same)
     return createStringError("'" + outputPath +
                              "' would replace the model itself");
+  bool budgeted = bits > 0 || maxKL > 0;
+  if (budgeted && !recipe.getNumOccurrences())
+    recipe = "budget";
   // A recipe that cannot be read or written is told before the long work.
   Expected<Recipe> loaded = loadRecipe(recipe);
   if (!loaded)
     return loaded.takeError();
-  if (!saveRecipePath.empty())
+  if (!saveRecipePath.empty() && !budgeted)
     if (Error error = writeFile(saveRecipePath, printRecipe(*loaded)))
       return error;
 
@@ -174,6 +229,15 @@ static Error compile() {
   request.maxPositions = maxPositions;
   request.calibration = calibration.options();
   request.calibration.data.tokenizer = tokenizer;
+  if (budgeted) {
+    request.budget.emplace();
+    request.budget->bitsPerWeight = bits;
+    request.budget->divergence = maxKL;
+    request.budget->linearOnly = bitsOf == "linear";
+    request.budgeting.formats.assign(bitsFormats.begin(), bitsFormats.end());
+    request.budgeting.tableFormats = request.budgeting.formats;
+  }
+  std::string savePath = saveRecipePath;
   request.progress = [&](StringRef step, StringRef name, int64_t done,
                          int64_t total) {
     progress.update(step, name, done, total);
@@ -182,6 +246,10 @@ static Error compile() {
   Stopwatch watch;
   Error error = compileModel(request, report);
   progress.finish();
+  // The recipe is worth something even if what comes after it failed.
+  if (report.budget && !savePath.empty())
+    error = joinErrors(std::move(error),
+                       writeFile(savePath, printRecipe(report.budget->recipe)));
   if (error)
     return error;
   for (const std::string &note : report.notes)
@@ -191,6 +259,8 @@ static Error compile() {
       LayerTable::parse(report.toJSON(), request.output);
   if (!table)
     return table.takeError();
+  if (report.budget)
+    addBudget(*table, *report.budget);
   if (Error error = writeReports(request, reportPaths, report, *table, seconds))
     return error;
   if (request.output == "-")
@@ -228,6 +298,20 @@ static int run() {
                         "--report " + path +
                             ": a name that ends in .json or .html is "
                             "accepted");
+  for (auto [name, value] : {std::make_pair("--bits", double(bits)),
+                             std::make_pair("--max-kl", double(maxKL))})
+    if (!(value >= 0) || std::isinf(value))
+      return wrongUsage(compileCommand,
+                        Twine(name) + ": a positive number is accepted");
+  if (bits > 0 && maxKL > 0)
+    return wrongUsage(compileCommand, "either --bits or --max-kl");
+  if (bitsOf != "all" && bitsOf != "linear")
+    return wrongUsage(compileCommand,
+                      "--bits-of " + bitsOf + ": all or linear is accepted");
+  if ((bits > 0 || maxKL > 0) && !calibration.isGiven())
+    return wrongUsage(compileCommand,
+                      "--bits and --max-kl measure the model on calibration "
+                      "data: give --calib FILE");
   if (threads < 0)
     return wrongUsage(compileCommand, "--threads is not negative");
   if (maxPositions < 1)
@@ -249,6 +333,8 @@ static std::string notes() {
          "  quench compile model.onnx -o old.so --cpu x86-64-v3 --recipe w8\n"
          "  quench compile model.onnx --recipe mine.yaml --calib text.txt "
          "--resume\n"
+         "  quench compile model.onnx --bits 4 --calib text.txt --save-recipe "
+         "mine.yaml --report r.html\n"
          "  quench compile model.onnx -o - --stop-after quench\n";
 }
 

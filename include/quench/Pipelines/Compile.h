@@ -10,6 +10,7 @@
 
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/IR/OwningOpRef.h"
+#include "quench/BitBudget/Budget.h"
 #include "quench/Calibration/Calibration.h"
 #include "quench/Dialect/Quench/Transforms/Materialize.h"
 #include "llvm/Support/Error.h"
@@ -38,6 +39,12 @@ struct CompileOptions {
   /// Without data there is no calibration. Threads and progress are those of
   /// the compilation.
   CalibrationOptions calibration;
+  /// Formats are chosen for the best divergence under this budget, measured on
+  /// the calibration data; the recipe says everything else.
+  std::optional<BudgetTarget> budget;
+  /// What the budget is spent on; threads and progress are those of the
+  /// compilation.
+  BudgetOptions budgeting;
   /// Step's name, what it works on now (may be empty), how much is done of how
   /// much.
   std::function<void(llvm::StringRef step, llvm::StringRef name, int64_t done,
@@ -55,6 +62,8 @@ struct CompileReport {
   bool hasState = false; // quench_step works
   /// Of the calibration; 0: none was made.
   int64_t calibrationSamples = 0, calibrationTokens = 0;
+  /// The solved budget, if there was one.
+  std::shared_ptr<const SolvedBudget> budget;
   /// What was odd about it.
   std::vector<std::string> notes;
 
@@ -73,6 +82,8 @@ void registerPipelineDialects(mlir::DialectRegistry &registry);
 llvm::Expected<mlir::OwningOpRef<mlir::ModuleOp>>
 importModel(mlir::MLIRContext &context, llvm::StringRef path);
 
+/// Inserts the maps of a recipe.
+llvm::Error insertRecipeMaps(mlir::ModuleOp module, const Recipe &recipe);
 /// Inserts the maps and formats of a recipe.
 llvm::Error applyRecipeToModule(mlir::ModuleOp module, llvm::StringRef recipe);
 
