@@ -41,10 +41,17 @@ static func::FuncOp getOrCreate(ModuleOp module, const ContractSpec &spec,
   return function;
 }
 
+/// Tables of products serve all rows; few rows do not pay for them.
+static bool usesSums(const ContractSpec &spec) {
+  return spec.format->sumTables() != 0 && spec.n >= kLeastRowsOfSums;
+}
+
 func::FuncOp quench::getOrCreateGemv(ModuleOp module,
                                      const ContractSpec &spec) {
   return getOrCreate(module, spec, false,
-                     spec.integer ? emitGemvInt : emitGemvFloat);
+                     !spec.integer    ? emitGemvFloat
+                     : usesSums(spec) ? emitGemvSums
+                                      : emitGemvInt);
 }
 
 func::FuncOp quench::getOrCreateGemm(ModuleOp module,

@@ -237,6 +237,15 @@ public:
   virtual void decodeFloatStep(RegisterBuilder &builder, int64_t offset,
                                llvm::SmallVectorImpl<FloatPlane> &planes) const;
 
+  /// How many vectors of codeLength() integers (a multiple of 4) a codeword is
+  /// the sum of; 0: it is none. Byte t of a code names the vector of table t,
+  /// which lies in the weight's table as bytes [table][coordinate][256] that
+  /// have bias() / sumTables() too much; its product with int8 activations fits
+  /// 16 bits. The row blocks of a pass are interleaved by kBlockRows bytes, so
+  /// that the bytes of all its rows lie side by side. A gemv may then look up
+  /// products that it has made once instead of vectors.
+  virtual int64_t sumTables() const { return 0; }
+
   /// All steps of one block of one row block, in order; quads count from the
   /// start of the block. Plane p belongs to group p.quad / quadsPerGroup().
   void decodePlanes(RegisterBuilder &builder, bool inPlace,
