@@ -241,3 +241,223 @@ func.func @attention_key(%q: tensor<?x?x6xf32>, %k: tensor<?x6xf32>) {
   %0 = quench.attention %q, %k, %q {heads = 2 : i64, kv_heads = 2 : i64, scale = 1.0 : f32} : tensor<?x?x6xf32>, tensor<?x6xf32>, tensor<?x?x6xf32> -> tensor<?x?x6xf32>
   return
 }
+
+// -----
+
+func.func @no_initializer() {
+  // expected-error@+1 {{C1: @gone is no quench.initializer}}
+  %0 = quench.weight @gone : tensor<4xf32>
+  return
+}
+
+// -----
+
+func.func @not_an_initializer() {
+  // expected-error@+1 {{C1: @not_an_initializer is no quench.initializer}}
+  %0 = quench.weight @not_an_initializer : tensor<4xf32>
+  return
+}
+
+// -----
+
+quench.initializer @w source(#quench.section<0, 32>) : tensor<2x4xf32>
+func.func @weight_shape() {
+  // expected-error@+1 {{C1: has the type 'tensor<4x2xf32>', the initializer is 'tensor<2x4xf32>'}}
+  %0 = quench.weight @w : tensor<4x2xf32>
+  return
+}
+
+// -----
+
+quench.initializer @w source(#quench.section<0, 32>) : tensor<2x4xf32>
+func.func @weight_transposed() {
+  // expected-error@+1 {{C1: has the type 'tensor<2x4xf32>', the initializer is 'tensor<2x4xf32>', transposed}}
+  %0 = quench.weight @w transpose : tensor<2x4xf32>
+  return
+}
+
+// -----
+
+quench.initializer @w source(#quench.section<0, 16>) : tensor<4xf32>
+func.func @weight_vector() {
+  // expected-error@+1 {{C1: only tensors of rank 2 or more are transposed, the initializer is 'tensor<4xf32>'}}
+  %0 = quench.weight @w transpose : tensor<4xf32>
+  return
+}
+
+// -----
+
+quench.initializer @w source(#quench.section<0, 16>) : tensor<4xf32>
+func.func @weight_element() {
+  // expected-error@+1 {{C2: has elements of 'f16', the initializer of 'f32' (f16 and bf16 may be read as f32)}}
+  %0 = quench.weight @w : tensor<4xf16>
+  return
+}
+
+// -----
+
+func.func @assemble_result(%c: tensor<2x4xui8>, %s: tensor<2x2xf32>) {
+  // expected-error@+1 {{C1: the result is [n, k] of floats, found 'tensor<8xf32>'}}
+  %0 = quench.assemble codes(%c : tensor<2x4xui8>) scales(%s : tensor<2x2xf32>) {bits = 8 : i64, group = 2 : i64} -> tensor<8xf32>
+  return
+}
+
+// -----
+
+func.func @assemble_bits(%c: tensor<2x4xui8>, %s: tensor<2x2xf32>) {
+  // expected-error@+1 {{C2: codes have 2, 4 or 8 bits, found 3}}
+  %0 = quench.assemble codes(%c : tensor<2x4xui8>) scales(%s : tensor<2x2xf32>) {bits = 3 : i64, group = 2 : i64} -> tensor<2x4xf32>
+  return
+}
+
+// -----
+
+func.func @assemble_group(%c: tensor<2x4xui8>, %s: tensor<2x2xf32>) {
+  // expected-error@+1 {{C2: the group is not negative, found -2}}
+  %0 = quench.assemble codes(%c : tensor<2x4xui8>) scales(%s : tensor<2x2xf32>) {bits = 8 : i64, group = -2 : i64} -> tensor<2x4xf32>
+  return
+}
+
+// -----
+
+func.func @assemble_codes(%c: tensor<2x3xui8>, %s: tensor<2x2xf32>) {
+  // expected-error@+1 {{C3: codes are 8 bytes, or 4 if packed, found 'tensor<2x3xui8>'}}
+  %0 = quench.assemble codes(%c : tensor<2x3xui8>) scales(%s : tensor<2x2xf32>) {bits = 4 : i64, group = 2 : i64} -> tensor<2x4xf32>
+  return
+}
+
+// -----
+
+func.func @assemble_bytes(%c: tensor<2x4xi32>, %s: tensor<2x2xf32>) {
+  // expected-error@+1 {{C3: codes are 8 bytes, or 8 if packed, found 'tensor<2x4xi32>'}}
+  %0 = quench.assemble codes(%c : tensor<2x4xi32>) scales(%s : tensor<2x2xf32>) {bits = 8 : i64, group = 2 : i64} -> tensor<2x4xf32>
+  return
+}
+
+// -----
+
+func.func @assemble_scales(%c: tensor<2x4xui8>, %s: tensor<2x3xf32>) {
+  // expected-error@+1 {{C4: scales are 4 floats, or 1, found 'tensor<2x3xf32>'}}
+  %0 = quench.assemble codes(%c : tensor<2x4xui8>) scales(%s : tensor<2x3xf32>) {bits = 8 : i64, group = 2 : i64} -> tensor<2x4xf32>
+  return
+}
+
+// -----
+
+func.func @assemble_zeros(%c: tensor<2x2xui8>, %s: tensor<2x2xf32>, %z: tensor<3xui8>) {
+  // expected-error@+1 {{C5: zeros are 4 bytes or floats, or 1, or 2 bytes if packed, found 'tensor<3xui8>'}}
+  %0 = quench.assemble codes(%c : tensor<2x2xui8>) scales(%s : tensor<2x2xf32>) zeros(%z : tensor<3xui8>) {bits = 4 : i64, group = 2 : i64} -> tensor<2x4xf32>
+  return
+}
+
+// -----
+
+func.func @embedding_ids(%i: tensor<?xf32>, %t: tensor<8x4xf32>) {
+  // expected-error@+1 {{C1: ids are integers, found 'tensor<?xf32>'}}
+  %0 = quench.embedding %i, %t : (tensor<?xf32>, tensor<8x4xf32>) -> tensor<?x4xf32>
+  return
+}
+
+// -----
+
+func.func @embedding_table(%i: tensor<?xi64>, %t: tensor<4xf32>) {
+  // expected-error@+1 {{C2: the table is [vocabulary, width], found 'tensor<4xf32>'}}
+  %0 = quench.embedding %i, %t : (tensor<?xi64>, tensor<4xf32>) -> tensor<?x4xf32>
+  return
+}
+
+// -----
+
+func.func @embedding_width(%i: tensor<?xi64>, %t: tensor<8x4xf32>) {
+  // expected-error@+1 {{C3: the result is 'tensor<?x8xf32>', ids are 'tensor<?xi64>', the table is 'tensor<8x4xf32>'}}
+  %0 = quench.embedding %i, %t : (tensor<?xi64>, tensor<8x4xf32>) -> tensor<?x8xf32>
+  return
+}
+
+// -----
+
+func.func @embedding_rank(%i: tensor<2x3xi64>, %t: tensor<8x4xf32>) {
+  // expected-error@+1 {{C3: the result is 'tensor<6x4xf32>', ids are 'tensor<2x3xi64>', the table is 'tensor<8x4xf32>'}}
+  %0 = quench.embedding %i, %t : (tensor<2x3xi64>, tensor<8x4xf32>) -> tensor<6x4xf32>
+  return
+}
+
+// -----
+
+func.func @extend_past(%p: tensor<1x?x8xf32>, %r: tensor<1x?x8xf32>) {
+  // expected-error@+1 {{C1: past is [batch, kv_heads, P, D], found 'tensor<1x?x8xf32>'}}
+  %0 = quench.extend %p, %r : tensor<1x?x8xf32>, tensor<1x?x8xf32> -> tensor<1x?x8xf32>
+  return
+}
+
+// -----
+
+func.func @extend_rows(%p: tensor<1x2x?x4xf32>, %r: tensor<1x?x4xf32>) {
+  // expected-error@+1 {{C2: rows are [batch, S, kv_heads * D] of past 'tensor<1x2x?x4xf32>', found 'tensor<1x?x4xf32>'}}
+  %0 = quench.extend %p, %r : tensor<1x2x?x4xf32>, tensor<1x?x4xf32> -> tensor<1x2x?x4xf32>
+  return
+}
+
+// -----
+
+func.func @extend_result(%p: tensor<1x2x3x4xf32>, %r: tensor<1x1x8xf32>) {
+  // expected-error@+1 {{C3: the result is [batch, kv_heads, P + S, D], found 'tensor<1x2x3x4xf32>' of 'tensor<1x2x3x4xf32>' and 'tensor<1x1x8xf32>'}}
+  %0 = quench.extend %p, %r : tensor<1x2x3x4xf32>, tensor<1x1x8xf32> -> tensor<1x2x3x4xf32>
+  return
+}
+
+// -----
+
+func.func @extend_form(%p: tensor<1x2x?x4xf32>, %r: tensor<1x?x8xf32>) {
+  // expected-error@+1 {{has either a result (tensor form) or outs (buffer form), found neither}}
+  quench.extend %p, %r : tensor<1x2x?x4xf32>, tensor<1x?x8xf32>
+  return
+}
+
+// -----
+
+func.func @append_rows(%r: tensor<2x1x8xf32>, %c: memref<2x64x4xf32>, %p: index) {
+  // expected-error@+1 {{C1: rows are [1, S, kv_heads * D], found 'tensor<2x1x8xf32>'}}
+  quench.append %r to %c at %p : tensor<2x1x8xf32>, memref<2x64x4xf32>
+  return
+}
+
+// -----
+
+func.func @append_keys(%r: tensor<1x1x8xf32>, %c: memref<2x64x4xf32>, %p: index) {
+  // expected-error@+1 {{C2: a cache of keys is [kv_heads, capacity / 16, D, 16], found 'memref<2x64x4xf32>'}}
+  quench.append %r to %c at %p keys : tensor<1x1x8xf32>, memref<2x64x4xf32>
+  return
+}
+
+// -----
+
+func.func @append_tile(%r: tensor<1x1x8xf32>, %c: memref<2x8x4x8xf32>, %p: index) {
+  // expected-error@+1 {{C2: a cache of keys is [kv_heads, capacity / 16, D, 16], found 'memref<2x8x4x8xf32>'}}
+  quench.append %r to %c at %p keys : tensor<1x1x8xf32>, memref<2x8x4x8xf32>
+  return
+}
+
+// -----
+
+func.func @append_values(%r: tensor<1x1x8xf32>, %c: memref<2x4x4x16xf32>, %p: index) {
+  // expected-error@+1 {{C2: a cache of values is [kv_heads, capacity, D], found 'memref<2x4x4x16xf32>'}}
+  quench.append %r to %c at %p : tensor<1x1x8xf32>, memref<2x4x4x16xf32>
+  return
+}
+
+// -----
+
+func.func @append_width(%r: tensor<1x1x6xf32>, %c: memref<2x?x4x16xf32>, %p: index) {
+  // expected-error@+1 {{C3: rows have kv_heads * D = 8 numbers, found 'tensor<1x1x6xf32>'}}
+  quench.append %r to %c at %p keys : tensor<1x1x6xf32>, memref<2x?x4x16xf32>
+  return
+}
+
+// -----
+
+func.func @append_capacity(%r: tensor<1x1x8xf32>, %c: memref<2x6x4x16xf32>, %p: index) {
+  // expected-error@+1 {{C4: the capacity is a multiple of 64, found 96}}
+  quench.append %r to %c at %p keys : tensor<1x1x8xf32>, memref<2x6x4x16xf32>
+  return
+}

@@ -105,15 +105,15 @@ func.func @staged(%x: tensor<?x32xf32>, %ids: tensor<?xi64>, %rows: index) -> (t
 
 // The form that bufferization makes.
 // CHECK-LABEL: func.func @buffers
-func.func @buffers(%x: memref<?x8xf32>, %y: memref<?x8xf32>, %g: memref<8xf32>, %x3: memref<1x?x8xf32>, %cache: memref<2x64x4xf32>, %p: index) {
+func.func @buffers(%x: memref<?x8xf32>, %y: memref<?x8xf32>, %g: memref<8xf32>, %x3: memref<1x?x8xf32>, %cache: memref<2x64x4xf32>, %keys: memref<2x4x4x16xf32>, %p: index) {
   // CHECK: quench.norm "rms" %{{.*}} gain(%{{.*}} : memref<8xf32>) outs(%{{.*}} : memref<?x8xf32>) {epsilon = 0.000000e+00 : f32} : memref<?x8xf32>
   quench.norm "rms" %x gain(%g : memref<8xf32>) outs(%y : memref<?x8xf32>) {epsilon = 0.0 : f32} : memref<?x8xf32>
   // CHECK: quench.map #quench.hadamard<8> %{{.*}} axis(1) outs(%{{.*}} : memref<?x8xf32>) : memref<?x8xf32>
   quench.map #quench.hadamard<8> %x axis(1) outs(%y : memref<?x8xf32>) : memref<?x8xf32>
   // CHECK: quench.append %{{.*}} to %{{.*}} at %{{.*}} : memref<1x?x8xf32>, memref<2x64x4xf32>
   quench.append %x3 to %cache at %p : memref<1x?x8xf32>, memref<2x64x4xf32>
-  // CHECK: quench.append %{{.*}} to %{{.*}} at %{{.*}} keys : memref<1x?x8xf32>, memref<2x64x4xf32>
-  quench.append %x3 to %cache at %p keys : memref<1x?x8xf32>, memref<2x64x4xf32>
+  // CHECK: quench.append %{{.*}} to %{{.*}} at %{{.*}} keys : memref<1x?x8xf32>, memref<2x4x4x16xf32>
+  quench.append %x3 to %keys at %p keys : memref<1x?x8xf32>, memref<2x4x4x16xf32>
   // CHECK: quench.barrier
   quench.barrier
   return

@@ -6,6 +6,8 @@
 //===----------------------------------------------------------------------===//
 
 #include "mlir/IR/OpImplementation.h"
+#include "mlir/IR/SymbolTable.h"
+#include "mlir/IR/TypeUtilities.h"
 #include "quench/Dialect/Quench/IR/Quench.h"
 
 using namespace mlir;
@@ -123,6 +125,88 @@ LogicalResult InitializerOp::verify() {
   return success();
 }
 
+LogicalResult WeightOp::verifySymbolUses(SymbolTableCollection &tables) {
+  auto initializer = tables.lookupNearestSymbolFrom<InitializerOp>(
+      getOperation(), getInitializerAttr());
+  if (!initializer)
+    return emitOpError("C1: ")
+           << getInitializerAttr() << " is no quench.initializer";
+  RankedTensorType stored = initializer.getTensorType();
+  auto type = cast<RankedTensorType>(getType());
+  if (!stored)
+    return success(); // the initializer says what is wrong
+  SmallVector<int64_t> shape(stored.getShape());
+  if (getTranspose()) {
+    if (shape.size() < 2)
+      return emitOpError("C1: only tensors of rank 2 or more are transposed, "
+                         "the initializer is ")
+             << stored;
+    std::swap(shape[shape.size() - 1], shape[shape.size() - 2]);
+  }
+  if (type.getShape() != ArrayRef(shape))
+    return emitOpError("C1: has the type ")
+           << type << ", the initializer is " << stored
+           << (getTranspose() ? ", transposed" : "");
+  Type from = stored.getElementType(), to = type.getElementType();
+  if (from != to && !(to.isF32() && (from.isF16() || from.isBF16())))
+    return emitOpError("C2: has elements of ")
+           << to << ", the initializer of " << from
+           << " (f16 and bf16 may be read as f32)";
+  return success();
+}
+
+LogicalResult AssembleOp::verify() {
+  auto type = cast<RankedTensorType>(getType());
+  if (type.getRank() != 2 || !type.hasStaticShape() ||
+      !isa<FloatType>(type.getElementType()))
+    return emitOpError("C1: the result is [n, k] of floats, found ") << type;
+  int64_t bits = getBits(), group = getGroup();
+  if (bits != 2 && bits != 4 && bits != 8)
+    return emitOpError("C2: codes have 2, 4 or 8 bits, found ") << bits;
+  if (group < 0)
+    return emitOpError("C2: the group is not negative, found ") << group;
+  int64_t n = type.getDimSize(0), k = type.getDimSize(1);
+  if (group == 0 || group > k)
+    group = std::max<int64_t>(k, 1);
+  int64_t groups = llvm::divideCeil(k, group);
+  auto countOf = [](Type t) {
+    auto tensor = cast<RankedTensorType>(t);
+    return tensor.hasStaticShape() ? tensor.getNumElements() : -1;
+  };
+  // Bytes that hold `perRow` codes of each row.
+  auto packed = [&](int64_t perRow) -> int64_t {
+    return n * ((perRow * bits + 7) / 8);
+  };
+  Type codes = getCodes().getType(), scales = getScales().getType();
+  int64_t found = countOf(codes);
+  if (!getElementTypeOrSelf(codes).isInteger(8) ||
+      (found != n * k && found != packed(groups * group)))
+    return emitOpError("C3: codes are ")
+           << n * k << " bytes, or " << packed(groups * group)
+           << " if packed, found " << codes;
+  found = countOf(scales);
+  if (!isa<FloatType>(getElementTypeOrSelf(scales)) ||
+      (found != 1 && found != n * groups))
+    return emitOpError("C4: scales are ")
+           << n * groups << " floats, or 1, found " << scales;
+  if (auto levels = getLevels())
+    if (levels->size() != 16 || bits != 4 || getZeros())
+      return emitOpError("C6: levels are 16 for codes of 4 bits without zeros, "
+                         "found ")
+             << levels->size();
+  if (!getZeros())
+    return success();
+  Type zeros = getZeros().getType(), element = getElementTypeOrSelf(zeros);
+  found = countOf(zeros);
+  bool isRight = found == 1 || found == n * groups;
+  isRight |= element.isInteger(8) && found == packed(groups);
+  if (!isRight || !(isa<FloatType>(element) || element.isInteger(8)))
+    return emitOpError("C5: zeros are ")
+           << n * groups << " bytes or floats, or 1, or " << packed(groups)
+           << " bytes if packed, found " << zeros;
+  return success();
+}
+
 MapInterface MapOp::getMapInterface() { return cast<MapInterface>(getMap()); }
 
 LogicalResult MapOp::verify() {
@@ -180,6 +264,26 @@ LogicalResult LinearOp::verify() {
   return success();
 }
 
+LogicalResult EmbeddingOp::verify() {
+  auto ids = cast<RankedTensorType>(getIds().getType());
+  auto type = cast<RankedTensorType>(getType());
+  if (!ids.getElementType().isIntOrIndex())
+    return emitOpError("C1: ids are integers, found ") << ids;
+  ArrayRef<int64_t> table = shapeOf(getTable().getType());
+  if (table.size() != 2)
+    return emitOpError("C2: the table is [vocabulary, width], found ")
+           << getTable().getType();
+  bool fits = type.getRank() == ids.getRank() + 1 &&
+              compatible(type.getShape().back(), table[1]);
+  for (int64_t i = 0; fits && i != ids.getRank(); ++i)
+    fits = compatible(type.getDimSize(i), ids.getDimSize(i));
+  if (!fits)
+    return emitOpError("C3: the result is ")
+           << type << ", ids are " << ids << ", the table is "
+           << getTable().getType();
+  return success();
+}
+
 LogicalResult NormOp::verify() {
   if (getKind() != "rms" && getKind() != "layer")
     return emitOpError("kind is \"rms\" or \"layer\", found \"")
@@ -224,4 +328,63 @@ LogicalResult AttentionOp::verify() {
              << v.getType();
   }
   return verifyForm(*this, getOut() != nullptr);
+}
+
+LogicalResult ExtendOp::verify() {
+  ArrayRef<int64_t> past = shapeOf(getPast().getType());
+  ArrayRef<int64_t> rows = shapeOf(getRows().getType());
+  if (past.size() != 4)
+    return emitOpError("C1: past is [batch, kv_heads, P, D], found ")
+           << getPast().getType();
+  auto product = [](int64_t a, int64_t b) {
+    return ShapedType::isDynamic(a) || ShapedType::isDynamic(b)
+               ? ShapedType::kDynamic
+               : a * b;
+  };
+  if (rows.size() != 3 || !compatible(rows[0], past[0]) ||
+      !compatible(rows[2], product(past[1], past[3])))
+    return emitOpError("C2: rows are [batch, S, kv_heads * D] of past ")
+           << getPast().getType() << ", found " << getRows().getType();
+  if (failed(verifyForm(*this, getOut() != nullptr)))
+    return failure();
+  Type type = getOut() ? Type(getOut().getType()) : getResult().getType();
+  ArrayRef<int64_t> out = shapeOf(type);
+  int64_t total =
+      ShapedType::isDynamic(past[2]) || ShapedType::isDynamic(rows[1])
+          ? ShapedType::kDynamic
+          : past[2] + rows[1];
+  if (out.size() != 4 || !compatible(out[0], past[0]) ||
+      !compatible(out[1], past[1]) || !compatible(out[2], total) ||
+      !compatible(out[3], past[3]))
+    return emitOpError("C3: the result is [batch, kv_heads, P + S, D], found ")
+           << type << " of " << getPast().getType() << " and "
+           << getRows().getType();
+  return success();
+}
+
+LogicalResult AppendOp::verify() {
+  constexpr int64_t tile = 16, block = 64;
+  ArrayRef<int64_t> rows = shapeOf(getRows().getType());
+  ArrayRef<int64_t> cache = shapeOf(getCache().getType());
+  if (rows.size() != 3 || !compatible(rows[0], 1))
+    return emitOpError("C1: rows are [1, S, kv_heads * D], found ")
+           << getRows().getType();
+  if (getKeys() && (cache.size() != 4 || cache[3] != tile))
+    return emitOpError("C2: a cache of keys is [kv_heads, capacity / 16, D, "
+                       "16], found ")
+           << getCache().getType();
+  if (!getKeys() && cache.size() != 3)
+    return emitOpError(
+               "C2: a cache of values is [kv_heads, capacity, D], found ")
+           << getCache().getType();
+  int64_t heads = cache[0], depth = cache[2];
+  if (!ShapedType::isDynamic(heads) && !ShapedType::isDynamic(depth) &&
+      !compatible(rows[2], heads * depth))
+    return emitOpError("C3: rows have kv_heads * D = ")
+           << heads * depth << " numbers, found " << getRows().getType();
+  int64_t unit = getKeys() ? block / tile : block;
+  if (!ShapedType::isDynamic(cache[1]) && cache[1] % unit)
+    return emitOpError("C4: the capacity is a multiple of 64, found ")
+           << (getKeys() ? cache[1] * tile : cache[1]);
+  return success();
 }

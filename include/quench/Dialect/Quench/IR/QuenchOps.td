@@ -43,7 +43,7 @@ def Quench_InitializerOp : Quench_Op<"initializer", [Symbol]> {
   }];
 }
 
-def Quench_WeightOp : Quench_Op<"weight", [Pure]> {
+def Quench_WeightOp : Quench_Op<"weight", [Pure, DeclareOpInterfaceMethods<SymbolUserOpInterface>]> {
   let summary = "An initializer as a value; the leaf of weight expressions";
   let description = [{
     Never folded and never printed as numbers. With `transpose` the last two dimensions are exchanged. f16 and bf16
@@ -51,7 +51,8 @@ def Quench_WeightOp : Quench_Op<"weight", [Pure]> {
     ```mlir
     %w = quench.weight @gate transpose : tensor<1536x576xf32>
     ```
-    C1: shapes agree. C2: the element type is the initializer's, or f32 for an f16 or bf16 one.
+    C1: the symbol is an initializer; shapes agree. C2: the element type is the initializer's, or f32 for an f16 or
+    bf16 one.
   }];
   let arguments = (ins FlatSymbolRefAttr:$initializer, UnitAttr:$transpose);
   let results = (outs AnyRankedTensor:$result);
@@ -104,15 +105,21 @@ def Quench_DequantizeOp : Quench_Op<"dequantize", [Pure]> {
 def Quench_AssembleOp : Quench_Op<"assemble", [Pure]> {
   let summary = "A quantized tensor from codes that the model brings";
   let description = [{
-    codes: one byte each, [n, k], already unpacked values (unsigned for formats with zero points, otherwise signed);
-    scales: [n, groups]; zeros: [n, groups] or absent. The numbers are  scale * (code - zero)  and keep their bits. The leaf
-    `packed` says how ONNX packs the codes in the initializer: bits a code (2, 4, 8), low bits first.
+    codes: one byte each, [n, k], or packed as ONNX does it: `bits` a code, low bits first, whole groups of a row, in
+    any shape. scales: one for each of n x ceil(k / group) groups, or one for all; zeros: as many, also packed, or
+    absent. The numbers are  scale * (code - zero)  and keep their bits. Group 0 is a whole row.
+    With `levels`, 16 numbers by code, they are  scale * levels[code]; then codes are packed with the high bits first.
+
+    C1: the result is [n, k] of floats. C2: bits are 2, 4 or 8; the group is not negative. C3: codes are bytes, of the
+    one number or the other. C4: scales are floats, as many as said. C5: so are zeros. C6: levels are 16, of 4 bits, and
+    without zeros.
   }];
   let arguments = (ins AnyRankedTensor:$codes, AnyRankedTensor:$scales, Optional<AnyRankedTensor>:$zeros,
-                   I64Attr:$bits, I64Attr:$group);
+                   I64Attr:$bits, I64Attr:$group, OptionalAttr<DenseF32ArrayAttr>:$levels);
   let results = (outs AnyRankedTensor:$result);
   let assemblyFormat = [{`codes` `(` $codes `:` type($codes) `)` `scales` `(` $scales `:` type($scales) `)`
                          (`zeros` `(` $zeros^ `:` type($zeros) `)`)? attr-dict `->` type($result)}];
+  let hasVerifier = 1;
 }
 
 //===----------------------------------------------------------------------===//
@@ -142,10 +149,12 @@ def Quench_EmbeddingOp : Quench_Op<"embedding", [Pure]> {
   let description = [{
     ids: [...] of integers, table: [vocabulary, width]; result [..., width]. The table may be quantized and shared with the head.
     An id outside of the vocabulary is refused at the entry of the model.
+    C1: ids are integers. C2: the table has rank 2. C3: the result is ids' shape and the width.
   }];
   let arguments = (ins AnyRankedTensor:$ids, Quench_AnyTensor:$table);
   let results = (outs AnyRankedTensor:$result);
   let assemblyFormat = "$ids `,` $table attr-dict `:` `(` type($ids) `,` type($table) `)` `->` type($result)";
+  let hasVerifier = 1;
 }
 
 def Quench_NormOp : Quench_LayerOp<"norm", [AttrSizedOperandSegments]> {
@@ -213,11 +222,13 @@ def Quench_ExtendOp : Quench_LayerOp<"extend"> {
   let description = [{
     past: [batch, kv_heads, P, D], rows: [batch, S, kv_heads * D]; result [batch, kv_heads, P + S, D]. Pure: the state of a context
     takes its place in the decode and prefill variants (see `append`).
+    C1: past has rank 4. C2: rows are [batch, S, kv_heads * D]. C3: the result is as said.
   }];
   let arguments = (ins Quench_Buffer:$past, Quench_Buffer:$rows, Optional<AnyMemRef>:$out);
   let results = (outs Optional<AnyRankedTensor>:$result);
   let assemblyFormat = [{$past `,` $rows (`outs` `(` $out^ `:` type($out) `)`)? attr-dict `:`
                          type($past) `,` type($rows) (`->` type($result)^)?}];
+  let hasVerifier = 1;
 }
 
 def Quench_AppendOp : Quench_LayerOp<"append"> {
@@ -226,9 +237,12 @@ def Quench_AppendOp : Quench_LayerOp<"append"> {
     rows: [1, S, kv_heads * D] become positions position .. position + S of the cache. A cache of values is
     [kv_heads, capacity, D]. A cache of keys (`keys`) is [kv_heads, capacity / 16, D, 16]: sixteen positions are one register,
     so that scores need no horizontal sums. The capacity is a multiple of 64, the key block of attention.
+    C1: rows are [1, S, N]. C2: the cache has rank 3, or 4 and tiles of 16 with `keys`. C3: N is kv_heads * D.
+    C4: a capacity that is known is a multiple of 64.
   }];
   let arguments = (ins Quench_Buffer:$rows, AnyMemRef:$cache, Index:$position, UnitAttr:$keys);
   let assemblyFormat = "$rows `to` $cache `at` $position (`keys` $keys^)? attr-dict `:` type($rows) `,` type($cache)";
+  let hasVerifier = 1;
 }
 
 def Quench_LastRowsOp : Quench_LayerOp<"last_rows"> {
