@@ -5,10 +5,12 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "E8Lattice.h"
 #include "Samples.h"
 #include "quench/Quantization/Half.h"
 #include "quench/Quantization/Packing.h"
 #include <array>
+#include <map>
 #include <set>
 
 using namespace quench;
@@ -106,15 +108,84 @@ TEST(E8P, NearestIsNearest) {
   }
 }
 
-TEST(E8P, ErrorOfAGaussian) {
-  const Format &f = format("e8p");
+/// Mean squared error of N(0, 1).
+static double gaussianError(llvm::StringRef spec, int64_t rows) {
+  const Format &f = format(spec);
   Samples samples(3);
-  int64_t rows = 200, cols = 8000;
+  int64_t cols = 8000;
   std::vector<float> weight = samples.gaussians(rows * cols), back(rows * cols);
   decodeRows(f, encodeNearest(f, weight.data(), rows, cols, FitOptions()),
              back.data());
   double error = 0;
   for (size_t i = 0; i < back.size(); ++i)
     error += (back[i] - weight[i]) * (back[i] - weight[i]);
-  EXPECT_NEAR(error / back.size(), 0.0915, 0.0008);
+  return error / back.size();
+}
+
+TEST(E8P, ErrorOfAGaussian) {
+  EXPECT_NEAR(gaussianError("e8p", 200), 0.0915, 0.0008);
+  EXPECT_NEAR(gaussianError("e8p<scale = tensor>", 50), 0.0915, 0.0012);
+  // Published parts at retuned scales: 0.0294 and 0.0085.
+  EXPECT_LE(gaussianError("e8p<3>", 50), 0.0296);
+  EXPECT_LE(gaussianError("e8p<4>", 50), 0.0082);
+}
+
+/// The ball is the first two shells of the lattice, but for one vector.
+TEST(E8P, Ball) {
+  const E8Ball &ball = E8Ball::get();
+  std::set<std::array<int, 8>> points;
+  std::map<int, int> shells; // by squared norm of twice the vector
+  for (uint32_t code = 0; code < 256; ++code) {
+    std::array<int, 8> point;
+    int norm = 0, sum = 0;
+    for (int j = 0; j < 8; ++j) {
+      point[j] = ball.twice(code, j);
+      norm += point[j] * point[j];
+      sum += point[j];
+      EXPECT_EQ((point[j] ^ point[0]) & 1, 0); // all integers or all halves
+    }
+    EXPECT_EQ(sum % 4, 0); // an even sum
+    ++shells[norm];
+    points.insert(point);
+    float x[8], distance;
+    for (int j = 0; j < 8; ++j)
+      x[j] = 0.5f * point[j];
+    EXPECT_EQ(ball.nearest(x, distance), code);
+    EXPECT_EQ(distance, 0);
+  }
+  EXPECT_EQ(points.size(), 256u);
+  EXPECT_EQ(shells, (std::map<int, int>{{0, 1}, {8, 240}, {16, 15}}));
+}
+
+/// Two parts are worth what their sum is.
+TEST(E8P, Residuals) {
+  Samples samples(4);
+  const Format &two = format("e8p"), &three = format("e8p<3>"),
+               &four = format("e8p<4>");
+  for (int trial = 0; trial < 1000; ++trial) {
+    uint32_t code = samples.next() >> 20;
+    std::array<float, 8> first = decoded(two, code & 0xffff),
+                         second = decoded(two, code >> 16),
+                         sum4 = decoded(four, code),
+                         sum3 = decoded(three, code & 0xffffff);
+    for (int j = 0; j < 8; ++j) {
+      EXPECT_EQ(sum4[j], first[j] + second[j] / 4);
+      EXPECT_EQ(sum3[j],
+                first[j] + E8Ball::get().twice(code >> 16 & 255, j) / 4.0f);
+    }
+    // At least as near as the first part's best and the rest's best.
+    float x[8], rest[8], error = 0, greedy = 0;
+    for (float &value : x)
+      value = 0.94f * samples.gaussian();
+    std::array<float, 8> base = decoded(two, two.nearest(x, kOne));
+    for (int j = 0; j < 8; ++j)
+      rest[j] = 4 * (x[j] - base[j]);
+    std::array<float, 8> more = decoded(two, two.nearest(rest, kOne)),
+                         found = decoded(four, four.nearest(x, kOne));
+    for (int j = 0; j < 8; ++j) {
+      error += (x[j] - found[j]) * (x[j] - found[j]);
+      greedy += (rest[j] - more[j]) * (rest[j] - more[j]) / 16;
+    }
+    EXPECT_LE(error, greedy + 1e-5f);
+  }
 }

@@ -98,7 +98,7 @@ TEST(Formats, ErrorsNameWhatIsWrong) {
   expect("mxfp<4, e5m2>", "unknown argument 'e5m2'");
   expect("levels<1, 2, 3>", "expected 16 levels");
   expect("lut4<bytes>", "unknown argument 'bytes'");
-  expect("e8p<2>", "unknown argument '2'");
+  expect("e8p<5>", "found '5' for bits (2 to 4)");
   expect("nf4<group = 0>", "found '0' for group = (1 to 16384)");
   expect("float<8>", "found '8' for kind (32, 16, bf16)");
 }
@@ -407,6 +407,8 @@ TEST(Formats, BitNetRule) {
 
 static std::vector<std::string> scaledSpecs() {
   std::vector<std::string> specs{"e8p",
+                                 "e8p<3>",
+                                 "e8p<4>",
                                  "nf4",
                                  "nf4<bytes>",
                                  "ternary<2>",

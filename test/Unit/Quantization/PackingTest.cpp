@@ -15,16 +15,17 @@
 using namespace quench;
 
 static std::vector<std::string> allSpecs() {
-  std::vector<std::string> specs{"e8p", "float<32>", "float<16>",
-                                 "float<bf16>"};
+  std::vector<std::string> specs{
+      "e8p",       "e8p<3>",    "e8p<4>",     "e8p<3, scale = tensor>",
+      "float<32>", "float<16>", "float<bf16>"};
   for (const char *shape :
        {"2x8, group = 8", "1x8, group = 16", "4x4, group = 4", "2x6, group = 3",
         "1x1", "3x3, group = 2", "1x2, group = 1", "2x7, group = 32"})
     specs.push_back("aqlm<" + std::string(shape) + ">");
   for (const char *arguments :
        {"1", "2", "3", "4", "5", "6", "2, scale = tensor", "2, code = lin8",
-        "3, code = lin16", "2, code = 1mad", "3, code = 1mad",
-        "6, code = 1mad", "2, code = hyb", "5, code = hyb"})
+        "3, code = lin16", "2, code = 1mad", "3, code = 1mad", "6, code = 1mad",
+        "2, code = hyb", "5, code = hyb"})
     specs.push_back("trellis<" + std::string(arguments) + ">");
   std::vector<std::string> groups{"", ", group = 32"};
   for (int64_t g : {1, 2, 3, 4, 5, 8, 12, 16, 17, 20, 31, 33, 40, 64, 65, 96,
