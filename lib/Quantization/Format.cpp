@@ -66,6 +66,12 @@ uint16_t Format::roundScale(float scale) const {
   return kind == ScaleKind::Half && std::signbit(scale) ? code | 0x8000 : code;
 }
 
+const AdditiveCodebook *Format::codebook() const { return nullptr; }
+
+std::vector<uint8_t> Format::storeCodebook(llvm::ArrayRef<float>) const {
+  return {};
+}
+
 void Format::nearestAll(const float *values, int64_t count, GroupParams params,
                         uint32_t *codes) const {
   for (int64_t i = 0, length = codeLength(); i < count; ++i)

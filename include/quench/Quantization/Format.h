@@ -31,6 +31,8 @@
 
 namespace quench {
 
+class AdditiveCodebook;
+
 /// One strided digit of a coordinate: (coordinate / stride) mod count moves the
 /// component by `bits` bits in the block.
 struct Digit {
@@ -191,6 +193,13 @@ public:
   virtual std::vector<uint8_t> fitTable(const float *values, int64_t rows,
                                         int64_t cols,
                                         const FitOptions &options) const;
+  /// Of a bound format whose codewords are sums of learned vectors: the vectors,
+  /// in units of unit(). The code of table t lies from bit t * b on, where a
+  /// table has 2^b entries. Null: other formats.
+  virtual const AdditiveCodebook *codebook() const;
+  /// The table with other vectors, rounded to what can be stored.
+  virtual std::vector<uint8_t>
+  storeCodebook(llvm::ArrayRef<float> vectors) const;
   /// The codes, [tileRows()][tileColumns()], nearest to the values of a tile;
   /// the error of row r counts `weights[r]` times (null: equally). Params are
   /// those of the rows. Formats with tiles implement these two instead of

@@ -71,9 +71,18 @@ public:
   int64_t bias() const override { return tables * half; }
   float unit() const override { return 1.0f / 32; }
 
+  int64_t sumTables() const override {
+    return bits == 8 && length % 4 == 0 ? tables : 0;
+  }
+
   std::unique_ptr<Format> bind(llvm::ArrayRef<uint8_t> table) const override;
   std::vector<uint8_t> fitTable(const float *values, int64_t rows, int64_t cols,
                                 const FitOptions &options) const override;
+  const AdditiveCodebook *codebook() const override { return book.get(); }
+  std::vector<uint8_t>
+  storeCodebook(llvm::ArrayRef<float> vectors) const override {
+    return store(vectors, spread);
+  }
   GroupParams fit(const float *values, int64_t n,
                   const FitOptions &options) const override;
   uint32_t nearest(const float *values, GroupParams params) const override;

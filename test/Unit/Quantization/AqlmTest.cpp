@@ -5,7 +5,7 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "Samples.h"
+#include "Problems.h"
 #include "quench/Quantization/Codebook.h"
 #include "quench/Quantization/Packing.h"
 #include <numeric>
@@ -211,4 +211,66 @@ TEST(Aqlm, NegativeCodesAreTheLastEntries) {
   params.scale = 0x3c00;
   bound->decode(uint32_t(int8_t(-1)) & 0xff, params, &value);
   EXPECT_EQ(value, (200 - 128) * f.unit());
+}
+
+TEST(AqlmQuantizer, EachRoundHelps) {
+  for (const char *spec : {"aqlm<2x4, group = 4>", "aqlm<1x8, group = 8>"}) {
+    const Format &f = format(spec);
+    Problem problem(48, 96, 5);
+    for (bool known : {true, false}) {
+      QuantizeProblem given = problem.with(f);
+      if (!known)
+        given.hessian = nullptr;
+      double last = quantize("rtn", given).loss;
+      EXPECT_NEAR(quantize("aqlm<rounds = 0>", given).loss, last, 1e-12);
+      for (const char *rounds : {"1", "2", "4"}) {
+        std::string name =
+            std::string("aqlm<damp = 0, rounds = ") + rounds + ">";
+        double now = quantize(name, given).loss;
+        EXPECT_LE(now, last * (1 + 1e-6)) << spec << name << known;
+        last = now;
+      }
+      if (known) // not a little
+        EXPECT_LT(last, 0.6 * quantize("rtn", given).loss) << spec;
+    }
+  }
+}
+
+TEST(AqlmQuantizer, BeatsFeedback) {
+  const Format &f = format("aqlm<2x4, group = 4>");
+  Problem problem(64, 96, 8);
+  QuantizeProblem given = problem.with(f);
+  double rounded = quantize("rtn", given).loss;
+  double feedback = quantize("ldlq", given).loss;
+  double searched = quantize("aqlm", given).loss;
+  EXPECT_LT(feedback, rounded);
+  EXPECT_LT(searched, feedback);
+}
+
+TEST(AqlmQuantizer, AnyNumberOfThreads) {
+  const Format &f = format("aqlm<2x4, group = 8>");
+  Problem problem(70, 60, 3); // neither whole chunks nor whole codewords
+  QuantizeResult one = quantize("aqlm", problem.with(f, 1));
+  QuantizeResult three = quantize("aqlm", problem.with(f, 3));
+  EXPECT_EQ(one.encoded.codes, three.encoded.codes);
+  EXPECT_EQ(one.encoded.table, three.encoded.table);
+  EXPECT_EQ(one.loss, three.loss);
+  EXPECT_LT(one.loss, quantize("rtn", problem.with(f)).loss);
+}
+
+TEST(AqlmQuantizer, StrangeProblems) {
+  const Format &f = format("aqlm<1x4, group = 4>");
+  Problem problem(4, 16, 2);
+  std::fill(problem.hessian.begin(), problem.hessian.end(), 0.0);
+  EXPECT_EQ(quantize("aqlm", problem.with(f)).loss, 0);
+  std::fill(problem.weight.begin(), problem.weight.end(), 0.0f);
+  QuantizeProblem zeros = problem.with(f);
+  zeros.hessian = nullptr;
+  EXPECT_EQ(quantize("aqlm", zeros).loss, 0);
+  // Other formats.
+  Problem other(4, 16, 2);
+  auto result = (*getQuantizer("aqlm"))->quantize(other.with(format("int<4>")));
+  ASSERT_FALSE(bool(result));
+  EXPECT_NE(llvm::toString(result.takeError()).find("found int<4>"),
+            std::string::npos);
 }
