@@ -229,6 +229,18 @@ const Case cases[] = {
     {"ternary<5, group = 128>", 64, 300},
     {"e8p", 64, 256},
     {"e8p", 40, 88},
+    {"e8p<3>", 40, 88},
+    {"e8p<4, scale = tensor>", 50, 100},
+    {"trellis<1>", 40, 100},
+    {"trellis<2>", 64, 256},
+    {"trellis<2, scale = tensor>", 40, 88},
+    {"trellis<3>", 40, 100},
+    {"trellis<4>", 40, 100},
+    {"trellis<5>", 33, 50},
+    {"trellis<6>", 33, 50},
+    {"trellis<2, code = lin8>", 64, 96},
+    {"trellis<2, code = 1mad>", 32, 48},
+    {"trellis<3, code = hyb>", 32, 48},
     {"aqlm<2x8, group = 8>", 40, 88},
     {"aqlm<2x8, group = 8>", 264, 600},
     {"aqlm<1x8, group = 16>", 300, 1000},
@@ -260,7 +272,10 @@ TEST(Kernels, Lookup) {
                          "nvfp4",
                          "fp8<e4m3>",
                          "ternary<3, tensor>",
-                         "e8p"};
+                         "e8p",
+                         "e8p<4, scale = tensor>",
+                         "trellis<3>",
+                         "trellis<4, scale = tensor>"};
   constexpr int64_t n = 50, k = 100;
   MLIRContext context;
   context.loadDialect<LLVM::LLVMDialect>();
@@ -324,6 +339,9 @@ const Case genericCases[] = {
     {"nvfp4", 32, 32},
     {"int<4, group = 32, zero = float>", 32, 64},
     {"e8p", 40, 88},
+    {"e8p<3>", 40, 88},
+    {"trellis<4>", 32, 32},
+    {"trellis<3, code = 1mad>", 32, 32},
     {"aqlm<2x8, group = 8>", 40, 88},
     {"aqlm<2x8, group = 8>", 264, 600},
     {"aqlm<1x8, group = 16>", 300, 1000},
