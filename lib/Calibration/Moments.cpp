@@ -119,23 +119,26 @@ private:
 };
 } // namespace
 
-static bool isFinite(const float *x, int64_t n) {
-  float sum = 0; // of zeros, or not finite
+/// Squares of larger numbers could not be summed in f32.
+static constexpr float kLargest = 1e15f;
+
+static bool isUsable(const float *x, int64_t n) {
+  bool usable = true;
   for (int64_t i = 0; i < n; ++i)
-    sum += x[i] * 0.0f;
-  return sum == 0;
+    usable &= std::fabs(x[i]) <= kLargest; // false for NaN
+  return usable;
 }
 
-/// The rows whose numbers are finite.
-static Expected<HostTensor> finiteRows(HostTensor tensor, int64_t cols,
+/// The rows whose numbers can be summed.
+static Expected<HostTensor> usableRows(HostTensor tensor, int64_t cols,
                                        int64_t &skipped) {
   const float *x = tensor.data<float>();
-  if (isFinite(x, tensor.getNumElements()))
+  if (isUsable(x, tensor.getNumElements()))
     return tensor;
   std::vector<float> kept;
   for (int64_t row = 0, count = tensor.getNumElements() / cols; row < count;
        ++row, x += cols) {
-    if (isFinite(x, cols))
+    if (isUsable(x, cols))
       kept.insert(kept.end(), x, x + cols);
     else
       ++skipped;
@@ -174,7 +177,7 @@ Expected<InputMoments> quench::computeMoments(const SpillFile &file,
                                  " of sample " + llvm::Twine(sample) +
                                  " for layers of " + llvm::Twine(moments.cols) +
                                  " channels");
-      tensor = finiteRows(std::move(*tensor), cols, moments.skipped);
+      tensor = usableRows(std::move(*tensor), cols, moments.skipped);
       if (!tensor)
         return tensor.takeError();
       moments.count += tensor->getNumElements() / cols;

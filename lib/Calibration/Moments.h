@@ -14,7 +14,8 @@
 namespace quench {
 
 /// The statistics of [.., cols] tensors of floats. Sums have one order whatever
-/// the number of threads. Rows with numbers that are not finite are left out.
+/// the number of threads. Rows with numbers above 1e15 or not finite are left
+/// out.
 llvm::Expected<InputMoments> computeMoments(const SpillFile &file,
                                             int64_t samples, int threads);
 

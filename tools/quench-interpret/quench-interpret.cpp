@@ -20,6 +20,7 @@
 #include "mlir/Pass/PassManager.h"
 #include "mlir/Pass/PassRegistry.h"
 #include "mlir/Transforms/Passes.h"
+#include "quench/Calibration/Walk.h"
 #include "quench/Analysis/Eval.h"
 #include "quench/Dialect/Quench/IR/Quench.h"
 #include "quench/Interpreter/Interpreter.h"
@@ -66,6 +67,10 @@ static cl::opt<int> windowLimit("windows", cl::init(0),
                                 cl::desc("At most so many windows"));
 static cl::opt<std::string>
     referencePath("reference", cl::desc("Compare with this .onnx, as it is"));
+static cl::opt<std::string> momentsFile(
+    "moments",
+    cl::desc("Calibration data: write the second moments of the inputs of "
+             "linear layers to OUTPUT-DIR/NAME.npy instead"));
 static cl::opt<unsigned> repeat("repeat", cl::init(1),
                                 cl::desc("Run so many times"));
 
@@ -207,6 +212,41 @@ static llvm::Error evaluate(Model &model, MLIRContext &context) {
   return llvm::Error::success();
 }
 
+/// DIR/NAME.npy, without slashes in the name.
+static SmallString<128> resultPath(std::string name) {
+  std::replace(name.begin(), name.end(), '/', '_');
+  SmallString<128> file(outputDir);
+  llvm::sys::path::append(file, name + ".npy");
+  return file;
+}
+
+static llvm::Error writeMoments(Model &model) {
+  CalibrationData::Options reading;
+  reading.path = momentsFile;
+  reading.context = contextLength;
+  llvm::Expected<CalibrationData> data =
+      CalibrationData::load(model.function, modelPath, reading);
+  if (!data)
+    return data.takeError();
+  WalkOptions options;
+  options.floatInputs = true;
+  return walkLayers(
+      *model.module, *model.mapped, *data, options,
+      [](LayerProblem &layer) -> llvm::Expected<HostTensor> {
+        llvm::Expected<const InputMoments *> moments = layer.inputs();
+        if (!moments)
+          return moments.takeError();
+        HostTensor matrix = HostTensor::view(ElementKind::F64,
+                                             {layer.cols, layer.cols},
+                                             (*moments)->second.data(),
+                                             nullptr);
+        if (llvm::Error error = matrix.saveNpy(resultPath(layer.name)))
+          return std::move(error);
+        llvm::outs() << layer.name << " " << matrix.describe() << "\n";
+        return HostTensor();
+      });
+}
+
 static llvm::Error runOnce(Model &model) {
   func::FuncOp function = model.function;
   SmallVector<HostTensor> inputs, results;
@@ -229,10 +269,7 @@ static llvm::Error runOnce(Model &model) {
     llvm::outs() << name << " " << result.describe() << "\n";
     if (outputDir.empty())
       continue;
-    std::replace(name.begin(), name.end(), '/', '_');
-    SmallString<128> file(outputDir);
-    llvm::sys::path::append(file, name + ".npy");
-    if (llvm::Error error = result.saveNpy(file))
+    if (llvm::Error error = result.saveNpy(resultPath(name)))
       return error;
   }
   return llvm::Error::success();
@@ -261,6 +298,8 @@ static llvm::Error run() {
   }
   if (llvm::Error error = model.makeReady(files))
     return error;
+  if (!momentsFile.empty())
+    return writeMoments(model);
   return evalFile.empty() ? runOnce(model) : evaluate(model, context);
 }
 

@@ -29,7 +29,7 @@ class ModelFiles;
 struct InputMoments {
   int64_t cols = 0;    // channels
   int64_t count = 0;   // rows that were summed
-  int64_t skipped = 0; // rows with numbers that are not finite
+  int64_t skipped = 0; // rows with numbers above 1e15 or not finite
   /// Sum of x x^T, [cols][cols], symmetric. Products of 512 rows at most are
   /// summed in f32, these sums in double.
   std::vector<double> second;
