@@ -35,16 +35,18 @@ std::vector<std::string> quench::defaultBudgetFormats(bool tables) {
 
 namespace {
 
-constexpr int64_t kSampleRows = 64, kRowBlock = 16;
+constexpr int64_t kSampleRows = 32, kRowBlock = 16;
+/// Columns that formats are compared on, in blocks.
+constexpr int64_t kSampleColumns = 256, kColumnBlock = 128;
 
-/// Rows of a weight, in blocks that lie evenly over it.
-std::vector<int64_t> sampledRows(int64_t rows) {
+/// At most `most` of `count` numbers, in blocks that lie evenly.
+std::vector<int64_t> sampled(int64_t count, int64_t most, int64_t block) {
   std::vector<int64_t> result;
-  int64_t blocks = std::max<int64_t>(1, rows / kRowBlock);
-  int64_t wanted = std::min(blocks, kSampleRows / kRowBlock);
+  int64_t blocks = std::max<int64_t>(1, count / block);
+  int64_t wanted = std::min(blocks, most / block);
   for (int64_t i = 0; i != wanted; ++i) {
-    int64_t begin = (2 * i + 1) * blocks / (2 * wanted) * kRowBlock;
-    for (int64_t r = begin; r < std::min(rows, begin + kRowBlock); ++r)
+    int64_t begin = (2 * i + 1) * blocks / (2 * wanted) * block;
+    for (int64_t r = begin; r < std::min(count, begin + block); ++r)
       result.push_back(r);
   }
   return result;
@@ -173,7 +175,7 @@ Error Measurer::measureRows(
   if (!nearest)
     return nearest.takeError();
   std::vector<float> rows;
-  std::vector<int64_t> sampled = sampledRows(layer.rows);
+  std::vector<int64_t> which = sampled(layer.rows, kSampleRows, kRowBlock);
   size_t next = 0;
   for (int64_t r = 0; r != layer.rows; ++r) {
     Expected<const float *> numbers = row(r);
@@ -183,22 +185,28 @@ Error Measurer::measureRows(
     for (int64_t c = 0; c != layer.cols; ++c)
       square += double((*numbers)[c]) * (*numbers)[c];
     layer.rowSizes.push_back(static_cast<float>(std::sqrt(square)));
-    if (next != sampled.size() && sampled[next] == r) {
+    if (next != which.size() && which[next] == r) {
       rows.insert(rows.end(), *numbers, *numbers + layer.cols);
       ++next;
     }
   }
-  QuantizeProblem problem;
-  problem.weight = rows.data();
-  problem.rows = sampled.size();
-  problem.cols = layer.cols;
-  problem.threads = options.threads;
   // Rounded to nearest: what a format can do. Options that cannot be are left
   // out.
+  std::vector<int64_t> columns =
+      sampled(layer.cols, kSampleColumns, kColumnBlock);
+  std::vector<float> piece;
+  for (size_t r = 0; r != which.size(); ++r)
+    for (int64_t c : columns)
+      piece.push_back(rows[r * layer.cols + c]);
+  QuantizeProblem small;
+  small.weight = piece.data();
+  small.rows = which.size();
+  small.cols = columns.size();
+  small.threads = options.threads;
   std::vector<FormatLoss> usable;
   for (FormatLoss &option : layer.options) {
-    problem.format = *getFormat(option.format);
-    Expected<QuantizeResult> result = (*nearest)->quantize(problem);
+    small.format = *getFormat(option.format);
+    Expected<QuantizeResult> result = (*nearest)->quantize(small);
     if (!result) {
       layer.note += (layer.note.empty() ? "" : "; ") + option.format + ": " +
                     llvm::toString(result.takeError());
@@ -221,6 +229,11 @@ Error Measurer::measureRows(
       layer.options, [&](const FormatLoss &a, const FormatLoss &b) {
         return distance(a) < distance(b);
       });
+  QuantizeProblem problem;
+  problem.weight = rows.data();
+  problem.rows = which.size();
+  problem.cols = layer.cols;
+  problem.threads = options.threads;
   problem.format = *getFormat(middle.format);
   problem.hessian = hessian;
   Expected<QuantizeResult> result = (*quantizer)->quantize(problem);
