@@ -53,6 +53,26 @@ void NearestVector::scores(const float *point, float *scores) const {
   }
 }
 
+void NearestVector::scores(const float *point, const float *weights,
+                           float *scores) const {
+  for (int64_t first = 0; first < stride; first += kLanes) {
+    float sums[kLanes];
+    // Lanes past the last vector never win.
+    for (int64_t lane = 0; lane < kLanes; ++lane)
+      sums[lane] = halfNorms[first + lane] < std::numeric_limits<float>::max()
+                       ? 0.0f
+                       : halfNorms[first + lane];
+    for (int64_t j = 0; j < width; ++j) {
+      const float *column = columns.data() + j * stride + first;
+      float value = point[j], weight = weights[j];
+      for (int64_t lane = 0; lane < kLanes; ++lane)
+        sums[lane] += weight * column[lane] * (0.5f * column[lane] - value);
+    }
+    for (int64_t lane = 0; lane < kLanes; ++lane)
+      scores[first + lane] = sums[lane];
+  }
+}
+
 /// The first of the least of n numbers, a multiple of kLanes.
 static int64_t leastOf(const float *values, int64_t n) {
   float least[kLanes];
@@ -364,6 +384,32 @@ void AdditiveCodebook::find(const float *point, int64_t beam,
     if (!changed)
       break;
   }
+}
+
+void AdditiveCodebook::find(const float *point, const float *weights,
+                            int64_t beam, uint32_t *codes) const {
+  std::call_once(prepared, [&] { prepare(); });
+  llvm::SmallVector<float, 256> line(stride);
+  llvm::SmallVector<float, 32> left(width);
+  std::vector<Partial> partials{{0, {}}}, next;
+  for (int64_t table = 0; table < tableCount; ++table) {
+    Beam found(table + 1 == tableCount ? 1 : std::max<int64_t>(1, beam));
+    for (uint32_t p = 0; p < partials.size(); ++p) {
+      std::copy_n(point, width, left.begin());
+      for (int64_t before = 0; before < table; ++before)
+        for (int64_t j = 0; j < width; ++j)
+          left[j] -= vector(before, partials[p].codes[before])[j];
+      nearest[table].scores(left.data(), weights, line.data());
+      found.offer(p, partials[p].score, line.data(), entryCount);
+    }
+    next.clear();
+    for (const Extension &extension : found.best) {
+      next.push_back({extension.score, partials[extension.partial].codes});
+      next.back().codes.push_back(extension.code);
+    }
+    std::swap(partials, next);
+  }
+  std::copy_n(partials[0].codes.begin(), tableCount, codes);
 }
 
 //===----------------------------------------------------------------------===//

@@ -45,6 +45,8 @@ public:
   NearestVector(llvm::ArrayRef<float> vectors, int64_t width);
   /// |vector|^2 / 2 - vector * point for each vector, to scores[0 .. padded).
   void scores(const float *point, float *scores) const;
+  /// The same where coordinate j counts weights[j] times.
+  void scores(const float *point, const float *weights, float *scores) const;
   /// The least score's index; the first one of equals.
   int64_t find(const float *point, float *scratch) const;
   /// Floats that `scores` and `scratch` must hold.
@@ -74,6 +76,10 @@ public:
   /// sums are kept from table to table, then single codes are exchanged as long
   /// as that helps. With two tables and beam = entries: the nearest sum.
   void find(const float *point, int64_t beam, uint32_t *codes) const;
+  /// The same where the error of coordinate j counts weights[j] times, without
+  /// exchanges.
+  void find(const float *point, const float *weights, int64_t beam,
+            uint32_t *codes) const;
 
 private:
   /// Of a vector of table `first` with all those of table `second`.

@@ -245,6 +245,8 @@ const Case cases[] = {
     {"aqlm<2x8, group = 8>", 264, 600},
     {"aqlm<1x8, group = 16>", 300, 1000},
     {"aqlm<2x6, group = 3>", 33, 50},
+    {"vptq<1x8, rows = 4>", 40, 88},
+    {"vptq<2x8, rows = 16>", 33, 130},
     {"float<32>", 64, 100},
     {"float<16>", 64, 96},
     {"float<bf16>", 64, 96},
@@ -346,6 +348,8 @@ const Case genericCases[] = {
     {"aqlm<2x8, group = 8>", 264, 600},
     {"aqlm<1x8, group = 16>", 300, 1000},
     {"aqlm<2x6, group = 3>", 33, 50},
+    {"vptq<1x8, rows = 4>", 40, 88},
+    {"vptq<2x8, rows = 16>", 33, 130},
     {"float<bf16>", 32, 32},
 };
 

@@ -27,6 +27,9 @@ static std::vector<std::string> allSpecs() {
         "3, code = lin16", "2, code = 1mad", "3, code = 1mad", "6, code = 1mad",
         "2, code = hyb", "5, code = hyb"})
     specs.push_back("trellis<" + std::string(arguments) + ">");
+  for (const char *shape :
+       {"1x8, rows = 2", "1x8, rows = 8", "2x8, rows = 16", "4x8, rows = 4"})
+    specs.push_back("vptq<" + std::string(shape) + ">");
   std::vector<std::string> groups{"", ", group = 32"};
   for (int64_t g : {1, 2, 3, 4, 5, 8, 12, 16, 17, 20, 31, 33, 40, 64, 65, 96,
                     100, 128, 250})
