@@ -91,7 +91,8 @@ Expected<HostTensor> quench::fromDoubles(ArrayRef<double> numbers,
   HostTensor view =
       HostTensor::view(ElementKind::F64, shape, numbers.data(), nullptr);
   if (kind == ElementKind::F64)
-    view.mutableRaw(); // copies
+    if (Error error = view.detach())
+      return std::move(error);
   return view.convertTo(kind);
 }
 

@@ -92,7 +92,8 @@ quench::languageModelInputs(func::FuncOp function, ArrayRef<int64_t> ids) {
                                " is not known");
     HostTensor wide =
         HostTensor::view(ElementKind::I64, shape, numbers->data(), nullptr);
-    wide.mutableRaw(); // its own copy
+    if (Error error = wide.detach())
+      return std::move(error);
     QUENCH_TRY(converted, wide.convertTo(kind));
     inputs.push_back(std::move(converted));
   }

@@ -297,6 +297,8 @@ Error quench::runLinalg(Step &step) {
 
   if (isPlainProduct(op, operands)) {
     HostTensor out = std::move(operands[2]);
+    if (Error error = out.detach())
+      return error;
     if (!empty)
       multiply(operands[0], operands[1], out);
     step.results.push_back(std::move(out));
@@ -315,7 +317,8 @@ Error quench::runLinalg(Step &step) {
       QUENCH_TRY(fresh, HostTensor::allocate(out.getKind(), out.getShape()));
       out = std::move(fresh);
     }
-    out.mutableRaw();
+    if (Error error = out.detach())
+      return error;
     step.results.push_back(std::move(out));
   }
   if (empty)

@@ -157,6 +157,8 @@ static Error insertSlice(Step &step) {
     return createStringError("a slice of " + Twine(count) +
                              " numbers is given " + source.describe());
   HostTensor result = std::move(step.operands[1]);
+  if (Error error = result.detach())
+    return error;
   int64_t width = elementBytes(result.getKind());
   if (count > 0)
     copyBlock(region.sizes, width, source.data<char>(), stridesOf(region.sizes),
@@ -227,6 +229,8 @@ static Error extract(Step &step) {
 static Error insert(Step &step) {
   QUENCH_TRY(offset, position(step, step.operands[1], 2));
   HostTensor result = std::move(step.operands[1]);
+  if (Error error = result.detach())
+    return error;
   int64_t width = elementBytes(result.getKind());
   std::memcpy(result.mutableData<char>() + offset * width,
               step.operands[0].raw(), width);

@@ -279,7 +279,7 @@ static int run(quench_context *context) {
       (code = quench_rt_reserve(&context->arena,
                                 f->arena_bytes(context->symbols), "this run")))
     return code;
-  int32_t error = 0;
+  int32_t errors[QUENCH_RT_ERROR_SLOTS] = {0};
   quench_rt_frame frame = {context->model->weights,
                            context->arena.data,
                            NULL,
@@ -287,10 +287,10 @@ static int run(quench_context *context) {
                            context->pointers,
                            context->pointers + f->inputs,
                            &context->barrier,
-                           &error};
+                           errors};
   quench_rt_execute(context, f->entry, &frame);
-  if (error)
-    return quench_rt_report(error, f->name);
+  if ((code = quench_rt_report(errors, f)))
+    return code;
   context->has_run = 1;
   return QUENCH_OK;
 }

@@ -21,7 +21,8 @@ int quench_rt_fail(int code, const char *format, ...) {
   return code;
 }
 
-int quench_rt_report(int32_t error, const char *function) {
+int quench_rt_report(const int32_t *errors,
+                     const quench_rt_function *function) {
   static const char *const text[QUENCH_RT_ERRORS] = {
       "no error",
       "an index is outside of its dimension",
@@ -30,11 +31,21 @@ int quench_rt_report(int32_t error, const char *function) {
       "an integer was divided by zero",
       "two sizes that must be equal differ",
   };
-  if (error > 0 && error < QUENCH_RT_ERRORS)
+  for (int32_t i = 0; i < QUENCH_RT_ERROR_SLOTS; ++i) {
+    if (!errors[i])
+      continue;
+    const char *name =
+        i && i <= function->inputs ? function->input[i - 1].name : NULL;
+    char from[160] = "";
+    if (name)
+      snprintf(from, sizeof(from), " (a number of the input '%.128s')", name);
+    if (errors[i] > 0 && errors[i] < QUENCH_RT_ERRORS)
+      return quench_rt_fail(QUENCH_ERROR_DATA,
+                            "'%s': %s%s; the result is not valid",
+                            function->name, text[errors[i]], from);
     return quench_rt_fail(QUENCH_ERROR_DATA,
-                          "'%s': %s; the result is not valid", function,
-                          text[error]);
-  return quench_rt_fail(QUENCH_ERROR_DATA,
-                        "'%s': error %d; the result is not valid", function,
-                        (int)error);
+                          "'%s': error %d%s; the result is not valid",
+                          function->name, (int)errors[i], from);
+  }
+  return QUENCH_OK;
 }

@@ -82,7 +82,8 @@ struct quench_context {
 /* Error.c. Stores the message for quench_last_error and returns `code`. */
 int quench_rt_fail(int code, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
-int quench_rt_report(int32_t error, const char *function);
+/* Returns QUENCH_OK if no slot of `errors` has an error. */
+int quench_rt_report(const int32_t *errors, const quench_rt_function *function);
 
 /* Memory.c. Zeroed, 4096-aligned memory; null if there is none. */
 void *quench_rt_map(uint64_t bytes);

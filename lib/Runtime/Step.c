@@ -24,7 +24,7 @@ static int run_step(quench_context *context, const int64_t *tokens,
     if (code)
       return code;
   }
-  int32_t error = 0;
+  int32_t errors[QUENCH_RT_ERROR_SLOTS] = {0};
   void *input = (void *)(uintptr_t)tokens, *output = logits;
   quench_rt_frame frame = {context->model->weights,
                            context->arena.data,
@@ -33,9 +33,9 @@ static int run_step(quench_context *context, const int64_t *tokens,
                            &input,
                            &output,
                            &context->barrier,
-                           &error};
+                           errors};
   quench_rt_execute(context, f->entry, &frame);
-  return error ? quench_rt_report(error, f->name) : QUENCH_OK;
+  return quench_rt_report(errors, f);
 }
 
 static int step(quench_context *context, const int64_t *tokens, int64_t n,

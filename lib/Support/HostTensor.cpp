@@ -85,10 +85,16 @@ Expected<HostTensor> HostTensor::allocate(ElementKind kind,
   return result;
 }
 
+/// As operator new ends the program.
+[[noreturn]] static void outOfMemory(Error error) {
+  consumeError(std::move(error));
+  report_bad_alloc_error("no memory for a few numbers");
+}
+
 HostTensor HostTensor::make(ElementKind kind, ArrayRef<int64_t> shape) {
   Expected<HostTensor> result = allocate(kind, shape);
   if (!result)
-    report_fatal_error(result.takeError());
+    outOfMemory(result.takeError());
   return std::move(*result);
 }
 
@@ -114,12 +120,21 @@ std::string HostTensor::describe() const {
   return text + "]";
 }
 
+Error HostTensor::detach() {
+  if (isUnique())
+    return Error::success();
+  Expected<HostTensor> copy = allocate(kind, shape);
+  if (!copy)
+    return copy.takeError();
+  if (int64_t bytes = getNumBytes())
+    std::memcpy(copy->memory.get(), memory.get(), bytes);
+  *this = std::move(*copy);
+  return Error::success();
+}
+
 void *HostTensor::mutableRaw() {
-  if (!isUnique()) {
-    HostTensor copy = make(kind, shape);
-    std::memcpy(copy.memory.get(), memory.get(), getNumBytes());
-    *this = std::move(copy);
-  }
+  if (Error error = detach())
+    outOfMemory(std::move(error));
   return memory.get();
 }
 

@@ -26,7 +26,7 @@ extern "C" {
 #endif
 
 /* Raised with each change of a struct below or of a call between the sides. */
-#define QUENCH_RT_ABI_VERSION 1u
+#define QUENCH_RT_ABI_VERSION 2u
 
 /* Symbols of decode and prefill. */
 enum quench_rt_step_symbol {
@@ -37,8 +37,7 @@ enum quench_rt_step_symbol {
   QUENCH_RT_STEP_SYMBOLS = 4
 };
 
-/* What generated code may store in *frame->error (any store wins, 0 is fine).
- */
+/* What generated code may store in frame->error (any store wins, 0 is fine). */
 enum quench_rt_error {
   QUENCH_RT_OK = 0,
   QUENCH_RT_INDEX = 1, /* an index was outside of its dimension, and clamped */
@@ -48,6 +47,10 @@ enum quench_rt_error {
   QUENCH_RT_MISMATCH = 5, /* two sizes that must be equal differ */
   QUENCH_RT_ERRORS
 };
+
+/* Slots of errors: slot 1 + i is for numbers that come from input i, slot 0 for
+   all others and for inputs from QUENCH_RT_ERROR_SLOTS - 1 on. */
+enum { QUENCH_RT_ERROR_SLOTS = 16 };
 
 /* One summand of a dimension: factor * symbol. */
 typedef struct {
@@ -81,7 +84,7 @@ typedef struct quench_rt_frame {
   void *const *inputs;
   void *const *outputs;
   void *barrier;  /* for quench_rt_barrier only */
-  int32_t *error; /* 0 at entry */
+  int32_t *error; /* QUENCH_RT_ERROR_SLOTS of them, 0 at entry */
 } quench_rt_frame;
 
 /* SPMD: each of `workers` threads runs the whole function with its number. */

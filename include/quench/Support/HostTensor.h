@@ -100,6 +100,12 @@ public:
   }
   /// Nobody else sees these numbers, and they may be written.
   bool isUnique() const { return owned && memory.use_count() == 1; }
+  /// Makes these numbers the tensor's own, by a copy if they are not; an error
+  /// if there is no memory for it.
+  llvm::Error detach();
+  /// For tensors that have their own numbers (of `allocate`, or detached). Few
+  /// numbers may also be copied here; where memory is out even for them, the
+  /// program ends as by operator new.
   void *mutableRaw();
   template <typename T> T *mutableData() {
     return static_cast<T *>(mutableRaw());

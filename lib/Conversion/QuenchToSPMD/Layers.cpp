@@ -42,12 +42,30 @@ Value WorkerBuilder::product(ValueRange values) {
   return result ? result : index(1);
 }
 
-Value WorkerBuilder::errorPointer() {
+/// The slot of errors in numbers of this buffer.
+static int64_t errorSlot(Value buffer) {
+  while (auto view = buffer.getDefiningOp<ViewLikeOpInterface>())
+    buffer = view.getViewSource();
+  auto argument = dyn_cast<BlockArgument>(buffer);
+  if (!argument)
+    return 0;
+  auto function = dyn_cast<func::FuncOp>(argument.getOwner()->getParentOp());
+  auto input = function ? function.getArgAttrOfType<IntegerAttr>(
+                              argument.getArgNumber(), kInputAttribute)
+                        : IntegerAttr();
+  bool hasSlot = input && input.getInt() + 1 < QUENCH_RT_ERROR_SLOTS;
+  return hasSlot ? input.getInt() + 1 : 0;
+}
+
+Value WorkerBuilder::errorPointer(Value numbers) {
   auto pointer = LLVM::LLVMPointerType::get(b.getContext());
   constexpr int32_t word = offsetof(quench_rt_frame, error) / 8;
   Value at = LLVM::GEPOp::create(b, loc, pointer, b.getI64Type(), frame,
                                  ArrayRef<LLVM::GEPArg>{word});
-  return LLVM::LoadOp::create(b, loc, pointer, at);
+  Value slots = LLVM::LoadOp::create(b, loc, pointer, at);
+  auto slot = static_cast<int32_t>(errorSlot(numbers));
+  return LLVM::GEPOp::create(b, loc, pointer, b.getI32Type(), slots,
+                             ArrayRef<LLVM::GEPArg>{slot});
 }
 
 std::pair<Value, Value> WorkerBuilder::share(Value total) {
@@ -217,7 +235,7 @@ void lower(WorkerBuilder &w, RotaryOp op) {
   w.call(getOrCreateRotary(w.module, spec),
          {w.flat(op.getInput()), w.flat(op.getPositions()),
           w.flat(op.getTable()), w.flat(op.getOut()), sequence, shared,
-          w.errorPointer(), lo, hi});
+          w.errorPointer(op.getPositions()), lo, hi});
 }
 
 void lower(WorkerBuilder &w, LookupRowsOp op) {
@@ -229,7 +247,7 @@ void lower(WorkerBuilder &w, LookupRowsOp op) {
   auto [lo, hi] = w.share(w.dim(op.getIds(), 0));
   w.call(getOrCreateLookup(w.module, spec),
          {w.flat(op.getIds()), w.flat(op.getWeight()), w.flat(op.getOut()),
-          w.errorPointer(), lo, hi});
+          w.errorPointer(op.getIds()), lo, hi});
 }
 
 void lower(WorkerBuilder &w, AppendOp op) {

@@ -46,8 +46,9 @@ public:
   /// The worker's part [first, second) of 0 .. total.
   std::pair<mlir::Value, mlir::Value> share(mlir::Value total);
 
-  /// Where the run's error goes: quench_rt_frame::error.
-  mlir::Value errorPointer();
+  /// Where an error of these numbers goes: their input's place in
+  /// quench_rt_frame::error, if they come from one.
+  mlir::Value errorPointer(mlir::Value numbers);
 
   /// One element.
   mlir::Value load(mlir::Value memref, mlir::ValueRange indices);

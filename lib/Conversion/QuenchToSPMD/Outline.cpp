@@ -88,6 +88,24 @@ SmallVector<Value> usedBy(Operation *op) {
   return all;
 }
 
+/// The number of the input that an argument is, or null.
+Attribute inputOf(Value v) {
+  auto argument = dyn_cast<BlockArgument>(v);
+  if (!argument)
+    return {};
+  auto function = cast<func::FuncOp>(argument.getOwner()->getParentOp());
+  return function.getArgAttr(argument.getArgNumber(), kInputAttribute);
+}
+
+void numberInputs(func::FuncOp function) {
+  Builder b(function.getContext());
+  int64_t next = 0;
+  for (unsigned i = 0; i != function.getNumArguments(); ++i)
+    if (!function.getArgAttr(i, "quench.output") &&
+        !function.getArgAttr(i, "quench.state"))
+      function.setArgAttr(i, kInputAttribute, b.getI64IntegerAttr(next++));
+}
+
 struct Repetition {
   size_t first = 0, period = 0, count = 0;
 };
@@ -142,6 +160,9 @@ public:
     // Code is the same however many layers there are.
     function->setAttr("passthrough",
                       b.getArrayAttr(b.getStringAttr("noinline")));
+    for (auto [i, v] : llvm::enumerate(arguments))
+      if (Attribute input = inputOf(v))
+        function.setArgAttr(i, kInputAttribute, input);
     Block *body = function.addEntryBlock();
     b.setInsertionPointToStart(body);
     IRMapping mapping;
@@ -217,6 +238,7 @@ private:
 
 FailureOr<int64_t> quench::outlineLayers(func::FuncOp function) {
   auto module = function->getParentOfType<ModuleOp>();
+  numberInputs(function);
   shareSizes(function);
   if (reusePlaces(function))
     shareSizes(function); // views of one place are one view
@@ -255,6 +277,10 @@ FailureOr<int64_t> quench::outlineLayers(func::FuncOp function) {
     OpBuilder b(instance->ops.back());
     func::CallOp::create(b, instance->ops.back()->getLoc(), layer,
                          instance->arguments);
+    // Only what all calls take from one input has its number.
+    for (auto [i, v] : llvm::enumerate(instance->arguments))
+      if (inputOf(v) != layer.getArgAttr(i, kInputAttribute))
+        layer.removeArgAttr(i, kInputAttribute);
     ++calls;
     for (Operation *op : llvm::reverse(instance->ops))
       op->erase();

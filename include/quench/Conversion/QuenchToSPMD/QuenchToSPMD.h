@@ -17,6 +17,10 @@ namespace quench {
 /// Most workers of one context: scratch memory is reserved for so many.
 constexpr int64_t kMaxWorkers = 64;
 
+/// Attribute of a function's argument: the number of the model's input that it
+/// is. For messages.
+constexpr llvm::StringLiteral kInputAttribute = "quench.input";
+
 /// Results become arguments that the caller provides: memory of the outputs. A
 /// result's allocation is replaced by the argument where that is possible,
 /// copied to it elsewhere.
