@@ -11,6 +11,7 @@
 #include "quench/Dialect/Quench/Transforms/Weights.h"
 #include "quench/Runtime/Hash.h"
 #include "quench/Support/ModelFiles.h"
+#include "quench/Training/Sensitivity.h"
 #include "llvm/ADT/MapVector.h"
 #include "llvm/ADT/SmallString.h"
 #include "llvm/Support/FileSystem.h"
@@ -53,6 +54,7 @@ private:
   Error needsData() const;
   Expected<std::string> runFolder(const CalibrationData &data);
   Expected<bool> isComplete();
+  Error weighRows(const CalibrationData &data);
   Error walk(const CalibrationData &data, CalibratedWeights &result);
   Expected<HostTensor> quantize(LayerProblem &problem);
   Expected<HostTensor> plain(Value value);
@@ -64,6 +66,7 @@ private:
   std::vector<Target> targets;
   llvm::DenseMap<Operation *, const Quantizer *> quantizers;
   std::unique_ptr<QuantizedStore> store;
+  llvm::DenseMap<Operation *, std::vector<float>> rowWeights;
   std::set<std::string> notes;
 };
 } // namespace
@@ -111,7 +114,8 @@ static std::string programHash() {
 
 Expected<std::string> ModelQuantizer::runFolder(const CalibrationData &data) {
   std::string text = programHash() + data.fingerprint() +
-                     (options.floatInputs ? " float " : " quantized ");
+                     (options.floatInputs ? " float " : " quantized ") +
+                     (options.gradientWeights ? "gradients " : "");
   {
     llvm::raw_string_ostream os(text);
     module.print(os, OpPrintingFlags().enableDebugInfo(false));
@@ -240,9 +244,50 @@ Expected<HostTensor> ModelQuantizer::quantize(LayerProblem &layer) {
   return numbers;
 }
 
+Error ModelQuantizer::weighRows(const CalibrationData &data) {
+  auto main = module.lookupSymbol<func::FuncOp>("main");
+  std::vector<Sample> samples;
+  for (int64_t i = 0; i < data.size(); ++i) {
+    Expected<Sample> inputs = data.inputs(main, i);
+    if (!inputs)
+      return inputs.takeError();
+    samples.push_back(std::move(*inputs));
+  }
+  SensitivityOptions sensing;
+  sensing.progress = [&](int64_t done, int64_t total) {
+    if (options.progress)
+      options.progress("gradients", done, total);
+  };
+  Expected<std::vector<LayerSensitivity>> layers =
+      layerSensitivities(module, files, samples, sensing);
+  if (!layers)
+    return layers.takeError();
+  for (LayerSensitivity &layer : *layers) {
+    double sum = 0;
+    for (float weight : layer.tokens)
+      sum += weight;
+    if (!(sum > 0))
+      continue; // nothing depends on this layer
+    for (float &weight : layer.tokens)
+      weight *= static_cast<float>(layer.tokens.size() / sum);
+    rowWeights[layer.op] = std::move(layer.tokens);
+  }
+  return Error::success();
+}
+
 Error ModelQuantizer::walk(const CalibrationData &data,
                            CalibratedWeights &result) {
   WalkOptions walking;
+  if (options.gradientWeights) {
+    if (Error error = weighRows(data))
+      return error;
+    walking.rowWeights = [&](qn::LinearOp op) -> llvm::ArrayRef<float> {
+      auto found = rowWeights.find(op);
+      if (found == rowWeights.end())
+        return {};
+      return found->second;
+    };
+  }
   walking.threads = options.threads;
   walking.floatInputs = options.floatInputs;
   walking.layers = [&](qn::LinearOp op) {

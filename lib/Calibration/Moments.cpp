@@ -151,8 +151,25 @@ static Expected<HostTensor> usableRows(HostTensor tensor, int64_t cols,
   return result;
 }
 
+/// Multiplies the next rows by the roots of their weights.
+static Error weigh(HostTensor &tensor, int64_t cols,
+                   llvm::ArrayRef<float> &weights) {
+  int64_t rows = tensor.getNumElements() / cols;
+  if (rows > static_cast<int64_t>(weights.size()))
+    return createStringError("fewer weights than rows");
+  float *x = tensor.mutableData<float>();
+  for (int64_t row = 0; row < rows; ++row) {
+    float by = std::sqrt(weights[row]);
+    for (int64_t i = 0; i < cols; ++i)
+      *x++ *= by;
+  }
+  weights = weights.drop_front(rows);
+  return Error::success();
+}
+
 Expected<InputMoments> quench::computeMoments(const SpillFile &file,
-                                              int64_t samples, int threads) {
+                                              int64_t samples, int threads,
+                                              llvm::ArrayRef<float> weights) {
   InputMoments moments;
   std::optional<Summer> summer;
   for (int64_t sample = 0; sample < samples;) {
@@ -177,6 +194,9 @@ Expected<InputMoments> quench::computeMoments(const SpillFile &file,
                                  " of sample " + llvm::Twine(sample) +
                                  " for layers of " + llvm::Twine(moments.cols) +
                                  " channels");
+      if (!weights.empty())
+        if (Error error = weigh(*tensor, cols, weights))
+          return std::move(error);
       tensor = usableRows(std::move(*tensor), cols, moments.skipped);
       if (!tensor)
         return tensor.takeError();

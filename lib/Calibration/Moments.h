@@ -16,8 +16,12 @@ namespace quench {
 /// The statistics of [.., cols] tensors of floats. Sums have one order whatever
 /// the number of threads. Rows with numbers above 1e15 or not finite are left
 /// out.
+///
+/// `weights`, if not empty, has a number for each row of all samples: the row
+/// counts so often.
 llvm::Expected<InputMoments> computeMoments(const SpillFile &file,
-                                            int64_t samples, int threads);
+                                            int64_t samples, int threads,
+                                            llvm::ArrayRef<float> weights = {});
 
 } // namespace quench
 

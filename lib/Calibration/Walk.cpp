@@ -126,25 +126,32 @@ public:
   Expected<const InputMoments *> inputs() override {
     if (site < 0)
       return createStringError("the samples have passed '" + name + "'");
-    if (walker.moments)
-      return &*walker.moments;
+    llvm::ArrayRef<float> weights;
+    if (walker.options.rowWeights)
+      weights = walker.options.rowWeights(op);
+    std::optional<InputMoments> &moments =
+        weights.empty() ? walker.moments : weighted;
+    if (moments)
+      return &*moments;
     Value input = walker.plan.sites[site].input;
-    Expected<InputMoments> computed = computeMoments(
-        *walker.spilled[input], walker.data.size(), walker.options.threads);
+    Expected<InputMoments> computed =
+        computeMoments(*walker.spilled[input], walker.data.size(),
+                       walker.options.threads, weights);
     if (!computed)
       return createStringError("'" + name +
                                "': " + llvm::toString(computed.takeError()));
-    walker.moments = std::move(*computed);
-    if (walker.moments->cols != cols)
+    moments = std::move(*computed);
+    if (moments->cols != cols)
       return createStringError("'" + name + "': an input of " +
-                               Twine(walker.moments->cols) + " channels for " +
+                               Twine(moments->cols) + " channels for " +
                                Twine(cols) + " columns");
-    return &*walker.moments;
+    return &*moments;
   }
 
 private:
   Walker &walker;
   int site;
+  std::optional<InputMoments> weighted; // of this layer only
   std::vector<float> numbers;
 };
 } // namespace

@@ -49,6 +49,12 @@ quench::layerSensitivities(ModuleOp module, ModelFiles &files,
   QUENCH_TRY(objective, Objective::of(function));
   InterpreterOptions running;
   running.files = &files;
+  QUENCH_TRY(plain, Interpreter::create(module, running));
+  running.floatActivations = true;
+  running.quantized = [&](Value value) {
+    return plain.evaluateWeight(
+        value.getDefiningOp<qn::QuantizeOp>().getInput());
+  };
   QUENCH_TRY(interpreter, Interpreter::create(module, running));
 
   std::vector<LayerSensitivity> layers;

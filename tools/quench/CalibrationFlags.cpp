@@ -28,6 +28,11 @@ CalibrationFlags::CalibrationFlags(cl::SubCommand &command)
              cl::desc("What layers are calibrated on: what the quantized "
                       "layers before them deliver (quantized, the default) or "
                       "what the float model does (float)")),
+      weights("calib-weights", cl::init("equal"), cl::value_desc("KIND"),
+              cl::sub(command),
+              cl::desc("How much each token counts in second moments: equal "
+                       "(default), or gradient: as its errors cost by the "
+                       "model's gradients")),
       cache("cache", cl::value_desc("DIR"), cl::sub(command),
             cl::desc("Keep quantized weights in this folder; by default "
                      "quench in the user's cache folder")),
@@ -37,6 +42,8 @@ CalibrationFlags::CalibrationFlags(cl::SubCommand &command)
 std::string CalibrationFlags::check() const {
   if (inputs != "quantized" && inputs != "float")
     return "--calib-inputs " + inputs + ": quantized or float is accepted";
+  if (weights != "equal" && weights != "gradient")
+    return "--calib-weights " + weights + ": equal or gradient is accepted";
   if (samples < 0)
     return "--calib-samples is not negative";
   if (context < 1)
@@ -52,6 +59,7 @@ CalibrationOptions CalibrationFlags::options() const {
   options.data.maxSamples = samples;
   options.data.context = context;
   options.floatInputs = inputs == "float";
+  options.gradientWeights = weights == "gradient";
   options.cache = cache;
   options.resume = resume;
   return options;

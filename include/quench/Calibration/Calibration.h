@@ -21,6 +21,10 @@ struct CalibrationOptions {
   CalibrationData::Options data;
   /// Inputs of the float model instead of what quantized layers deliver.
   bool floatInputs = false;
+  /// Each row of a layer's input counts by the squared gradient of the float
+  /// model's loss by the layer's output there (Sensitivity.h): errors are kept
+  /// small where they matter. One run forward and backward more.
+  bool gradientWeights = false;
   /// Where finished weights are kept: a folder for each model, recipe, data and
   /// program lies in it. Empty: the user's cache folder.
   std::string cache;

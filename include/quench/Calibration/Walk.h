@@ -71,6 +71,10 @@ struct WalkOptions {
   /// Gives the numbers of quantized weights that are not visited; null: they
   /// are rounded to nearest.
   std::function<llvm::Expected<HostTensor>(mlir::Value)> quantized;
+  /// Weights of the rows of a layer's input, all samples one after the other:
+  /// its second moments count them so often. Null or empty: each counts once,
+  /// and layers that read one input share its moments.
+  std::function<llvm::ArrayRef<float>(qn::LinearOp)> rowWeights;
   /// A folder for what lives between sites; empty: a temporary one, removed at
   /// the end. In one that is given, a walk that was killed leaves files with
   /// which `resume` goes on at its last site; the end removes them.

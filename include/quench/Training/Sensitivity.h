@@ -66,9 +66,8 @@ struct SensitivityOptions {
 };
 
 /// All linear layers of @main whose weights are constant, in the function's
-/// order. The weights are what their expressions evaluate to: a module without
-/// formats gives the float model's. Errors: those of running the model, an op
-/// without gradient.
+/// order, in the float model: formats of the module do not count. Errors: those
+/// of running the model, an op without gradient.
 llvm::Expected<std::vector<LayerSensitivity>>
 layerSensitivities(mlir::ModuleOp module, ModelFiles &files,
                    llvm::ArrayRef<Sample> samples,

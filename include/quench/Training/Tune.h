@@ -1,0 +1,60 @@
+//===- Tune.h - Tuning what stays continuous --------------------*- C++ -*-===//
+//
+// Part of the Quench project, under the Apache License v2.0 with LLVM
+// Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// After quantization codes stay as they are, but scales of groups, rows and
+// whole weights, gains of norms and biases are real numbers. They are tuned end
+// to end: Adam on the model's own loss (Objective) against the float model,
+// with gradients of GradientTape. Nothing is stored that was not stored before.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef QUENCH_TRAINING_TUNE_H
+#define QUENCH_TRAINING_TUNE_H
+
+#include "quench/Quantization/PackedWeight.h"
+#include "quench/Training/Sensitivity.h"
+
+namespace quench {
+
+struct TuneOptions {
+  /// Steps of one sample each; 0: nothing is done.
+  int64_t steps = 0;
+  /// Adam's step for logarithms of scales, and for gains and biases relative to
+  /// their root mean square; it falls to a tenth along a cosine.
+  double rate = 1e-3;
+  bool scales = true, gains = true, biases = true;
+  /// Memory for values between forward and backward.
+  int64_t keptBytes = int64_t(2) << 30;
+  int threads = 1;
+  /// Called with what is done now, done and total steps.
+  std::function<void(llvm::StringRef, int64_t, int64_t)> progress;
+};
+
+struct TuneReport {
+  /// The loss of samples that were kept apart (with fewer than two samples: of
+  /// the only one), before and after; after includes the rounding of scales.
+  double before = 0, after = 0;
+  int64_t numbers = 0; // that were tuned
+  /// Of each step, on its sample, before the step.
+  std::vector<double> losses;
+  /// Tuning made the loss greater and was undone.
+  bool undone = false;
+};
+
+/// Tunes the quantized weights of @main that `source` has, or that are rounded
+/// to nearest. Gives a source with the tuned ones, which falls back to `source`
+/// and must not outlive it; gains and biases become new numbers of the module's
+/// initializers. Errors: those of running the model, an op without gradient, no
+/// samples.
+llvm::Expected<std::unique_ptr<WeightSource>>
+tuneModel(mlir::ModuleOp module, ModelFiles &files,
+          llvm::ArrayRef<Sample> samples, WeightSource &source,
+          const TuneOptions &options, TuneReport &report);
+
+} // namespace quench
+
+#endif // QUENCH_TRAINING_TUNE_H
