@@ -233,7 +233,8 @@ Expected<HostTensor> Interpreter::Engine::evaluateQuantize(qn::QuantizeOp op) {
 /// `count` codes of `bits` bits, low bits first; each of `rows` rows begins at
 /// a byte.
 static std::vector<int32_t> unpackCodes(const HostTensor &tensor, int64_t rows,
-                                        int64_t perRow, unsigned bits) {
+                                        int64_t perRow, unsigned bits,
+                                        bool highFirst = false) {
   std::vector<int32_t> codes(rows * perRow);
   ArrayRef<uint8_t> bytes(tensor.data<uint8_t>(), tensor.getNumBytes());
   bool isSigned = tensor.getKind() == ElementKind::I8;
@@ -248,6 +249,8 @@ static std::vector<int32_t> unpackCodes(const HostTensor &tensor, int64_t rows,
         continue;
       }
       int64_t bit = i * bits;
+      if (highFirst)
+        bit = bit / 8 * 8 + 8 - bits - bit % 8;
       code = bytes[r * rowBytes + bit / 8] >> (bit % 8) & ((1u << bits) - 1);
     }
   return codes;
@@ -291,7 +294,9 @@ Expected<HostTensor> Interpreter::Engine::evaluateAssemble(qn::AssembleOp op) {
   if (!perTensor && scales.getNumElements() != rows * groups)
     return createStringError("scales " + scales.describe() + ", wanted " +
                              Twine(rows) + " x " + Twine(groups));
-  std::vector<int32_t> codes = unpackCodes(codeTensor, rows, perRow, bits);
+  auto levels = op.getLevels();
+  std::vector<int32_t> codes =
+      unpackCodes(codeTensor, rows, perRow, bits, levels.has_value());
   std::vector<double> zeros(rows * groups, 0);
   if (op.getZeros()) {
     QUENCH_TRY(zeroTensor, operand(op.getZeros()));
@@ -319,9 +324,10 @@ Expected<HostTensor> Interpreter::Engine::evaluateAssemble(qn::AssembleOp op) {
   float *to = result.mutableData<float>();
   for (int64_t r = 0; r < rows; ++r)
     for (int64_t c = 0; c < cols; ++c) {
-      int64_t g = r * groups + c / group;
-      to[r * cols + c] = scale[perTensor ? 0 : g] *
-                         static_cast<float>(codes[r * perRow + c] - zeros[g]);
+      int64_t g = r * groups + c / group, code = codes[r * perRow + c];
+      float level =
+          levels ? (*levels)[code & 15] : static_cast<float>(code - zeros[g]);
+      to[r * cols + c] = scale[perTensor ? 0 : g] * level;
     }
   return toTypeOf(result, type);
 }

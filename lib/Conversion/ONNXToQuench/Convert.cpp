@@ -362,6 +362,10 @@ static std::string whyNot(StringRef kind) {
       .Case("com.microsoft.MatMulNBits",
             "supported are constant codes, scales and zero points of the sizes "
             "that K, N, bits (2, 4, 8) and block_size ask for, without g_idx")
+      .Case("com.microsoft.MatMulBnb4",
+            "supported are constant codes and scales of the sizes that K, N "
+            "and block_size ask for, K a multiple of block_size, quant_type 0 "
+            "(FP4) or 1 (NF4)")
       .Case("com.microsoft.GroupQueryAttention",
             "supported are floats, with both past caches or none, constant "
             "rotary tables of angles position * frequency, no bias, no sinks")

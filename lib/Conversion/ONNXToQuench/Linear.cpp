@@ -110,7 +110,8 @@ static Value assembleDequantized(Recognizer &r, Operation *op, bool isOutIn) {
   auto resultType =
       RankedTensorType::get({out, in}, r.elementType(op->getResult(0)));
   return qn::AssembleOp::create(r.builder, loc, resultType, c, turned(scales),
-                                zeros ? turned(zeros) : Value(), 8, group);
+                                zeros ? turned(zeros) : Value(), 8, group,
+                                DenseF32ArrayAttr());
 }
 
 /// The constant factor of a product as [out, in]; null if it is none.
@@ -182,7 +183,38 @@ static Value assembleNBits(Recognizer &r, Operation *op) {
     zeros = middleZeros(r, loc, n, groups, bits);
   auto type = RankedTensorType::get({n, k}, r.elementType(op->getResult(0)));
   return qn::AssembleOp::create(r.builder, loc, type, codes, scales, zeros,
-                                bits, block);
+                                bits, block, DenseF32ArrayAttr());
+}
+
+/// Codes as MatMulBnb4 stores them: B of uint8, two codes a byte, the whole
+/// weight [N, K] cut into blocks. Supported where blocks are parts of rows.
+static Value assembleBnb4(Recognizer &r, Operation *op) {
+  // The levels of bitsandbytes, by code: its 4-bit floats, then NF4.
+  static const float tables[2][16] = {
+      {0.0f, 1.0f / 192, 2.0f / 3, 1.0f, 1.0f / 3, 0.5f, 1.0f / 6, 0.25f, 0.0f,
+       -1.0f / 192, -2.0f / 3, -1.0f, -1.0f / 3, -0.5f, -1.0f / 6, -0.25f},
+      {-1.0f, -0.6961928009986877f, -0.5250730514526367f, -0.39491748809814453f,
+       -0.28444138169288635f, -0.18477343022823334f, -0.09105003625154495f,
+       0.0f, 0.07958029955625534f, 0.16093020141124725f, 0.24611230194568634f,
+       0.33791524171829224f, 0.44070982933044434f, 0.5626170039176941f,
+       0.7229568362236023f, 1.0f}};
+  Value codes = getOperand(op, 1), scales = getOperand(op, 2);
+  int64_t n = getInt(op, "N", 0), k = getInt(op, "K", 0),
+          block = getInt(op, "block_size", 0),
+          type = getInt(op, "quant_type", 1);
+  if (n <= 0 || k <= 0 || block < 16 || block % 2 || k % block ||
+      (type != 0 && type != 1) || getInt(op, "transB", 1) != 1 || !codes ||
+      !scales || !r.pool.initializer(codes) || !r.pool.initializer(scales))
+    return {};
+  auto count = [](Value v) {
+    return cast<RankedTensorType>(v.getType()).getNumElements();
+  };
+  if (count(codes) != n * k / 2 || count(scales) != n * k / block)
+    return {};
+  auto result = RankedTensorType::get({n, k}, r.elementType(op->getResult(0)));
+  return qn::AssembleOp::create(r.builder, r.at(op), result, codes, scales,
+                                Value(), 4, block,
+                                r.builder.getDenseF32ArrayAttr(tables[type]));
 }
 
 //===----------------------------------------------------------------------===//
@@ -235,6 +267,9 @@ void quench::onnx_to_quench::recognizeLinears(Recognizer &r) {
         continue;
       if (Value weight = assembleNBits(r, &op))
         linear(r, &op, op.getOperand(0), weight, bias);
+    } else if (kind == "com.microsoft.MatMulBnb4") {
+      if (Value weight = assembleBnb4(r, &op))
+        linear(r, &op, op.getOperand(0), weight, Value());
     }
   }
 }

@@ -394,7 +394,7 @@ static unsigned leastOperands(StringRef kind) {
       .Cases({"Gather", "PRelu", "DequantizeLinear", "QuantizeLinear"}, 2)
       .Cases({"com.microsoft.SkipSimplifiedLayerNormalization"}, 3)
       .Cases({"com.microsoft.SkipLayerNormalization"}, 3)
-      .Cases({"com.microsoft.MatMulNBits"}, 3)
+      .Cases({"com.microsoft.MatMulNBits", "com.microsoft.MatMulBnb4"}, 3)
       .Cases({"com.microsoft.GroupQueryAttention"}, 7)
       .Default(1);
 }
@@ -526,7 +526,7 @@ bool Shapes::transferQuench(Operation *op) {
 bool Shapes::transferContrib(Operation *op, StringRef kind) {
   kind.consume_front("com.microsoft.");
   const Dims &first = *get(op->getOperand(0));
-  if (kind == "MatMulNBits") {
+  if (kind == "MatMulNBits" || kind == "MatMulBnb4") {
     Dims dims = first;
     if (dims.empty())
       return fail("its input is a scalar");

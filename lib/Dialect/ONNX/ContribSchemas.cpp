@@ -319,6 +319,17 @@ void quench::onnx::registerContribSchemas() {
       .attr("block_size", AttributeProto::INT, true)
       .ints({"bits", "accuracy_level", "weight_prepacked"})
       .infer(inferMatMulNBits);
+  Op("MatMulBnb4")
+      .in("A")
+      .in("B")
+      .in("absmax")
+      .out("Y")
+      .attr("K", AttributeProto::INT, true)
+      .attr("N", AttributeProto::INT, true)
+      .attr("block_size", AttributeProto::INT, true)
+      .attr("quant_type", AttributeProto::INT, true)
+      .ints({"training_mode", "transB"})
+      .infer(inferMatMulNBits);
   Op("FusedMatMul")
       .in("A")
       .in("B")

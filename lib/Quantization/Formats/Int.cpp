@@ -411,6 +411,10 @@ float IntFormat::fitTensor(const float *values, int64_t n,
   float most = maxMagnitude(values, n);
   if (!(most > 0) || !std::isfinite(most))
     return 1.0f;
+  if (width == 1)
+    return meanMagnitude(values, n);
+  if (!options.search)
+    return most / (halfOdd ? 0.5f * top : (1 << (width - 1)) - 1);
   std::vector<float> ratios(values, values + n);
   for (float &ratio : ratios)
     ratio /= most;

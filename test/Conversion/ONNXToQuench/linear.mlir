@@ -10,6 +10,7 @@ quench.initializer @table source(#quench.file<"w.data", 200, 60>) : tensor<5x3xf
 quench.initializer @codes source(#quench.file<"w.data", 300, 12>) : tensor<3x4xi8>
 quench.initializer @scale source(dense<0.5> : tensor<f32>) : tensor<f32>
 quench.initializer @q4 source(#quench.file<"w.data", 400, 64>) : tensor<4x2x8xui8>
+quench.initializer @bnb source(dense<33> : tensor<64xui8>) : tensor<64xui8>
 quench.initializer @q4s source(#quench.file<"w.data", 528, 32>) : tensor<8xf32>
 quench.initializer @q4z source(dense<[1, 2, 3, 4]> : tensor<4xui8>) : tensor<4xui8>
 
@@ -69,6 +70,16 @@ func.func @quantized(%x: tensor<?x3xf32> {quench.dims = ["n", "3"]}, %y: tensor<
   %3 = "onnx.com.microsoft.MatMulNBits"(%y, %q4, %q4s, %q4z) {K = 32 : i64, N = 4 : i64, bits = 4 : i64, block_size = 16 : i64} : (tensor<?x32xf32>, tensor<4x2x8xui8>, tensor<8xf32>, tensor<4xui8>) -> tensor<?x4xf32>
   // CHECK: return
   return %1, %2, %3 : tensor<?x4xf32>, tensor<?x4xf32>, tensor<?x4xf32>
+}
+
+// CHECK-LABEL: func.func @bnb4(
+func.func @bnb4(%x: tensor<?x32xf32> {quench.dims = ["n", "32"]}) -> (tensor<?x4xf32>) {
+  %q4 = quench.weight @bnb : tensor<64xui8>
+  %q4s = quench.weight @q4s : tensor<8xf32>
+  // CHECK: quench.assemble codes({{.*}} : tensor<64xui8>) scales({{.*}} : tensor<8xf32>) {bits = 4 : i64, group = 16 : i64, levels = array<f32: -1.000000e+00, {{.*}}, 1.000000e+00>} -> tensor<4x32xf32>
+  // CHECK: quench.linear
+  %0 = "onnx.com.microsoft.MatMulBnb4"(%x, %q4, %q4s) {K = 32 : i64, N = 4 : i64, block_size = 16 : i64, quant_type = 1 : i64} : (tensor<?x32xf32>, tensor<64xui8>, tensor<8xf32>) -> tensor<?x4xf32>
+  return %0 : tensor<?x4xf32>
 }
 
 // A table that is a weight of the head, too.

@@ -328,6 +328,14 @@ func.func @assemble_codes(%c: tensor<2x3xui8>, %s: tensor<2x2xf32>) {
 
 // -----
 
+func.func @assemble_levels(%c: tensor<2x4xui8>, %s: tensor<2x2xf32>) {
+  // expected-error@+1 {{C6: levels are 16 for codes of 4 bits without zeros, found 2}}
+  %0 = quench.assemble codes(%c : tensor<2x4xui8>) scales(%s : tensor<2x2xf32>) {bits = 4 : i64, group = 2 : i64, levels = array<f32: 0.0, 1.0>} -> tensor<2x4xf32>
+  return
+}
+
+// -----
+
 func.func @assemble_bytes(%c: tensor<2x4xi32>, %s: tensor<2x2xf32>) {
   // expected-error@+1 {{C3: codes are 8 bytes, or 8 if packed, found 'tensor<2x4xi32>'}}
   %0 = quench.assemble codes(%c : tensor<2x4xi32>) scales(%s : tensor<2x2xf32>) {bits = 8 : i64, group = 2 : i64} -> tensor<2x4xf32>

@@ -12,6 +12,7 @@
 #include "mlir/IR/IRMapping.h"
 #include "quench/Kernels/Contract.h"
 #include "quench/Quantization/Half.h"
+#include "llvm/Support/Format.h"
 #include <cmath>
 
 using namespace mlir;
@@ -121,9 +122,59 @@ uint16_t signedHalf(float scale) {
   return scaleToHalf(std::fabs(scale)) | (std::signbit(scale) ? 0x8000 : 0);
 }
 
+/// Scales fit a half, and (`exact`) become the same number.
+bool scalesFit(const AssembledWeight &w, bool exact) {
+  return llvm::all_of(w.scales, [&](float scale) {
+    return std::isfinite(scale) &&
+           (!exact || halfToFloat(signedHalf(scale)) == scale);
+  });
+}
+
+/// The format of a weight whose levels are a table: one that is known, or one
+/// that has the table in its name.
+std::optional<StoredCodes> keepTable(const AssembledWeight &w, bool exact) {
+  if (!scalesFit(w, exact))
+    return std::nullopt;
+  std::string group = "group = " + std::to_string(w.group) + ">";
+  std::string levels = "levels<";
+  for (float level : w.table)
+    llvm::raw_string_ostream(levels) << llvm::format("%.9g, ", level);
+  GroupParams one{0x3c00, 0};
+  for (std::string name :
+       {std::string("nf4<"), std::string("bnb-fp4<"), levels}) {
+    Expected<const Format *> format = getFormat(name + group);
+    if (!format) {
+      llvm::consumeError(format.takeError());
+      continue;
+    }
+    // The code of each level; a second zero has that of the first.
+    uint32_t codes[16];
+    bool holds = true;
+    for (int i = 0; i < 16; ++i) {
+      float level;
+      codes[i] = (*format)->nearest(&w.table[i], one);
+      (*format)->decode(codes[i], one, &level);
+      holds &= level == w.table[i];
+    }
+    if (!holds)
+      continue;
+    StoredCodes stored;
+    stored.format = *format;
+    for (float level : w.levels)
+      stored.codes.push_back(
+          codes[llvm::find(w.table, level) - w.table.begin()]);
+    for (float scale : w.scales)
+      stored.params.push_back({signedHalf(scale), 0});
+    return stored;
+  }
+  return std::nullopt;
+}
+
 /// The smallest format that holds the levels of an assembled weight; none where
 /// they are no small integers or, with `exact`, where a scale is no half.
 std::optional<StoredCodes> keepCodes(const AssembledWeight &w, bool exact) {
+  if (!w.table.empty())
+    return keepTable(w, exact);
   float low = 0, high = 0;
   for (float level : w.levels) {
     if (level != std::floor(level))
@@ -131,10 +182,8 @@ std::optional<StoredCodes> keepCodes(const AssembledWeight &w, bool exact) {
     low = std::min(low, level);
     high = std::max(high, level);
   }
-  for (float scale : w.scales)
-    if (!std::isfinite(scale) ||
-        (exact && halfToFloat(signedHalf(scale)) != scale))
-      return std::nullopt;
+  if (!scalesFit(w, exact))
+    return std::nullopt;
   std::string group =
       w.groups > 1 ? ", group = " + std::to_string(w.group) : "";
   std::string spec;
@@ -260,6 +309,9 @@ FailureOr<Packed> Materializer::pack(Operation *user, Value weight,
            << "'" << row.name << "': " << toString(result.takeError());
   row.packedBytes = result->stream.size();
   row.relativeError = result->relativeError;
+  row.errorBound = result->errorBound;
+  row.lossLimit = result->lossLimit;
+  row.entropy = result->entropy;
   row.loss = result->loss;
   row.note = result->note;
   if (source != weight)

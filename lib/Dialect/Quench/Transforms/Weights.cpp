@@ -293,7 +293,10 @@ Expected<AssembledWeight> WeightEvaluator::assembled(AssembleOp assemble) {
   auto unpack = [&](const std::vector<double> &data, int64_t line,
                     int64_t i) -> int64_t {
     int64_t byte = static_cast<int64_t>(data[line + i / perByte]) & 255;
-    return (byte >> (i % perByte * bits)) & mask;
+    int64_t place = i % perByte;
+    if (assemble.getLevels())
+      place = perByte - 1 - place;
+    return (byte >> (place * bits)) & mask;
   };
   AssembledWeight result;
   result.rows = n;
@@ -301,6 +304,8 @@ Expected<AssembledWeight> WeightEvaluator::assembled(AssembleOp assemble) {
   result.group = group;
   result.groups = groups;
   result.bits = bits;
+  if (auto levels = assemble.getLevels())
+    result.table.assign(levels->begin(), levels->end());
   result.levels.resize(n * k);
   result.scales.resize(n * groups);
   result.zeros.resize(n * groups);
@@ -325,7 +330,9 @@ Expected<AssembledWeight> WeightEvaluator::assembled(AssembleOp assemble) {
       for (int64_t c = g * group; c != std::min((g + 1) * group, k); ++c) {
         double code = packed ? double(unpack(*codes, r * lineBytes, c))
                              : (*codes)[r * k + c];
-        result.levels[r * k + c] = static_cast<float>(code - zero);
+        result.levels[r * k + c] =
+            result.table.empty() ? static_cast<float>(code - zero)
+                                 : result.table[static_cast<int64_t>(code)];
       }
     }
   return result;

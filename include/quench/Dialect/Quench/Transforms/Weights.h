@@ -20,6 +20,8 @@ struct AssembledWeight {
   int64_t rows = 0, cols = 0, group = 0; // columns that share a scale
   int64_t groups = 0;                    // of a row
   unsigned bits = 0;                     // of a code
+  std::vector<float> table;              // the levels by code, if they are no
+                                         // differences of codes
   std::vector<float> levels;             // [rows][cols]
   std::vector<float> scales, zeros;      // [rows][groups]; zeros of signed
                                          // codes count from the lowest code
