@@ -65,6 +65,9 @@ Error QuantizedStore::put(StringRef key, const PackedWeight &weight) {
       {"cols", weight.cols},
       {"loss", weight.loss},
       {"error", weight.relativeError},
+      {"error_bound", weight.errorBound},
+      {"loss_limit", weight.lossLimit},
+      {"entropy", weight.entropy},
       {"bytes", static_cast<int64_t>(weight.stream.size())}});
   // Streams lie at a multiple of a cache line.
   header.append(llvm::offsetToAlignment(kMagic.size() + 8 + header.size(),
@@ -123,6 +126,9 @@ parse(std::shared_ptr<llvm::MemoryBuffer> buffer, StringRef key) {
   weight->note = header->getString("note").value_or("").str();
   weight->loss = header->getNumber("loss").value_or(0);
   weight->relativeError = header->getNumber("error").value_or(0);
+  weight->errorBound = header->getNumber("error_bound").value_or(0);
+  weight->lossLimit = header->getNumber("loss_limit").value_or(0);
+  weight->entropy = header->getNumber("entropy").value_or(-1);
   if (weight->rows < 1 || weight->cols < 1)
     return nullptr;
   bytes = bytes.drop_front(length);
@@ -144,6 +150,15 @@ QuantizedStore::find(StringRef key) {
   if (!buffer)
     return std::shared_ptr<const PackedWeight>();
   return parse(std::shared_ptr<llvm::MemoryBuffer>(std::move(*buffer)), key);
+}
+
+bool QuantizedStore::hasWeights() const {
+  std::error_code code;
+  for (fs::directory_iterator entry(path, code), end; entry != end && !code;
+       entry.increment(code))
+    if (llvm::sys::path::extension(entry->path()) == ".weight")
+      return true;
+  return false;
 }
 
 bool QuantizedStore::isFinished() const {

@@ -31,6 +31,8 @@ public:
   llvm::Error put(llvm::StringRef key, const PackedWeight &weight);
 
   llvm::StringRef folder() const { return path; }
+  /// Whether anything was put.
+  bool hasWeights() const;
   /// Whether a run was finished.
   bool isFinished() const;
   llvm::Error setFinished();

@@ -85,7 +85,7 @@ private:
 };
 } // namespace
 
-TwoBlocks::TwoBlocks(StringRef quantizer) : modelFiles("") {
+TwoBlocks::TwoBlocks(StringRef quantizer, bool tied) : modelFiles("") {
   std::mt19937 random(7);
   std::string head, tail;
   auto add = [&](const std::string &name, int64_t rows, int64_t cols) {
@@ -111,7 +111,10 @@ TwoBlocks::TwoBlocks(StringRef quantizer) : modelFiles("") {
     add("b" + n, kWidth, kInner);
     add("c" + n, kWidth, kWidth);
     add("d" + n, kInner, kWidth);
-    std::string inner = writer.linear(x, "a" + n, kWidth, kInner, block);
+    if (tied)
+      weights["a" + n] = weights["a0"];
+    std::string inner =
+        writer.linear(x, tied ? "a0" : "a" + n, kWidth, kInner, block);
     inner = writer.elementwise(inner, inner, kInner,
                                "%s = arith.maximumf %p, %zero : f32");
     std::string outer = writer.linear(inner, "b" + n, kInner, kWidth, block);

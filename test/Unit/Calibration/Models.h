@@ -27,12 +27,12 @@ struct Matrix {
 /// Token ids -> table -> two blocks of
 ///   h = x + relu(x Wa^T) Wb^T,  h Wc^T and h Wd^T are results.
 /// Weights have numbers from a seed. `quantizer`: of all layers ("" for none),
-/// in groups of 8 of 4 bits.
+/// in groups of 8 of 4 bits. With `tied`, a1 is a0.
 class TwoBlocks {
 public:
   static constexpr int64_t kVocabulary = 19, kWidth = 24, kInner = 40;
 
-  explicit TwoBlocks(llvm::StringRef quantizer = "");
+  explicit TwoBlocks(llvm::StringRef quantizer = "", bool tied = false);
 
   mlir::ModuleOp module() { return *owned; }
   mlir::func::FuncOp main() {

@@ -167,6 +167,52 @@ TEST(Walk, GoesOnWhereItWasStopped) {
   }
 }
 
+TEST(Walk, SharedWeightsComeOnceAndAgainAfterAStop) {
+  TwoBlocks model("", /*tied=*/true);
+  auto samples = someTokens(6, 40);
+  auto data = CalibrationData::ofTokens(model.main(), samples, "data");
+  ASSERT_TRUE(bool(data));
+  TemporaryFolder folder;
+  WalkOptions options;
+  options.folder = folder.path;
+  std::vector<std::string> visited;
+  std::map<std::string, InputMoments> seen;
+  auto run = [&](const std::string &stopAt) {
+    visited.clear();
+    return takeMessage(
+        walkLayers(model.module(), model.files(), *data, options,
+                   [&](LayerProblem &problem) -> llvm::Expected<HostTensor> {
+                     visited.push_back(problem.name);
+                     if (problem.name == stopAt)
+                       return llvm::createStringError("stopped");
+                     if (problem.name != "a0" || !options.resume) {
+                       auto moments = problem.inputs();
+                       if (!moments)
+                         return moments.takeError();
+                       seen[problem.name] = **moments;
+                     }
+                     auto values = problem.values();
+                     if (!values)
+                       return values.takeError();
+                     return halved(*values, problem.rows, problem.cols);
+                   }));
+  };
+  EXPECT_EQ(run("d0"), "stopped");
+  options.resume = true;
+  EXPECT_EQ(run(""), "");
+  EXPECT_EQ(visited,
+            (std::vector<std::string>{"a0", "c0", "d0", "b1", "c1", "d1"}));
+  std::map<std::string, Matrix> half;
+  for (const std::string &name : kOrder) {
+    half[name] = model.weight(name);
+    for (double &value : half[name].v)
+      value *= 0.5;
+  }
+  auto expected = model.inputs(samples, half);
+  for (auto &[name, moments] : seen)
+    expectMoments(moments, expected[name], name);
+}
+
 TEST(Walk, BeginsAnewWhereFilesAreBroken) {
   TwoBlocks model;
   auto samples = someTokens(4, 40);
