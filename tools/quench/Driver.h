@@ -39,7 +39,7 @@ void wrongNumber(const llvm::cl::Option &option, llvm::StringRef text,
                  llvm::StringRef accepted);
 
 extern const Command compileCommand, runCommand, generateCommand, evalCommand,
-    benchCommand, inspectCommand, recipesCommand;
+    benchCommand, inspectCommand, recipesCommand, formatsCommand;
 
 /// A number that an option takes; wrong ones are told in this program's form.
 template <typename T> struct Number {

@@ -22,7 +22,7 @@ using namespace quench;
 
 static const Command *const commands[] = {
     &compileCommand, &runCommand,     &generateCommand, &evalCommand,
-    &benchCommand,   &inspectCommand, &recipesCommand};
+    &benchCommand,   &inspectCommand, &recipesCommand,  &formatsCommand};
 
 static void printVersion(raw_ostream &out) {
   out << "quench " QUENCH_VERSION " (LLVM " LLVM_VERSION_STRING ")\n";
