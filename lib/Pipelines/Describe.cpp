@@ -193,6 +193,9 @@ std::string CompileReport::toJSON() const {
                                       {"error", w.relativeError},
                                       {"quantizer", w.quantizer},
                                       {"loss", w.loss},
+                                      {"error_bound", w.errorBound},
+                                      {"loss_limit", w.lossLimit},
+                                      {"entropy", w.entropy},
                                       {"note", w.note}});
   llvm::json::Object object{{"recipe", recipe},
                             {"cpu", cpu},

@@ -7,6 +7,7 @@
 
 #include "quench/Quantization/PackedWeight.h"
 #include "quench/Quantization/Parallel.h"
+#include "quench/Quantization/WeightStatistics.h"
 #include <array>
 #include <cmath>
 
@@ -55,6 +56,7 @@ public:
          float *numbers)
       : format(format), rows(rows), cols(cols), threads(threads),
         numbers(numbers), shape(format, rows, cols),
+        statistics(format.codeBits()),
         stream(std::make_shared<std::vector<uint8_t>>(shape.bytes, 0)) {}
 
   void header(const EncodedRows &encoded) {
@@ -65,6 +67,8 @@ public:
   void pack(int64_t begin, const EncodedRows &band, const float *values) {
     int64_t count = (band.rows + kPassRows - 1) / kPassRows;
     std::vector<std::array<double, 2>> sums(count);
+    std::vector<WeightStatistics> counted(count,
+                                          WeightStatistics(format.codeBits()));
     forEachIndex(count, threads, [&](int64_t i) {
       int64_t row = i * kPassRows, n = std::min(kPassRows, band.rows - row);
       EncodedRows part = slice(format, band, row, row + n);
@@ -82,7 +86,12 @@ public:
         norm += double(from[j]) * from[j];
       }
       sums[i] = {error, norm};
+      counted[i].addCodes(part.codes);
+      for (int64_t r = 0; r < n; ++r)
+        counted[i].addRow(from + r * cols, decoded + r * cols, cols);
     });
+    for (const WeightStatistics &one : counted)
+      statistics.join(one);
     for (auto [error, norm] : sums) {
       errorSum += error;
       normSum += norm;
@@ -98,6 +107,12 @@ public:
     weight.owner = stream;
     weight.relativeError = normSum > 0 ? errorSum / normSum : 0;
     weight.loss = weight.relativeError;
+    weight.errorBound = statistics.errorBound();
+    double numbersOfAll = static_cast<double>(rows) * cols;
+    bool isCoded = format.hasScale() || format.hasTensorScale();
+    if (isCoded && numbersOfAll > 0)
+      weight.entropy =
+          statistics.entropyOfCodes() * statistics.codes() / numbersOfAll;
     return weight;
   }
 
@@ -108,6 +123,7 @@ private:
   float *numbers; // null: nobody wants them
   StreamShape shape;
   std::shared_ptr<std::vector<uint8_t>> stream;
+  WeightStatistics statistics;
   double errorSum = 0, normSum = 0;
 };
 } // namespace
@@ -122,7 +138,7 @@ Expected<PackedWeight> quench::quantizeWeight(const Quantizer &quantizer,
   int64_t band = isWhole ? std::max<int64_t>(rows, 1) : kBandRows;
   Packer packer(format, rows, cols, problem.threads, decoded);
   std::string note;
-  double loss = 0;
+  double loss = 0, limit = 0;
   for (int64_t begin = 0; begin < rows; begin += band) {
     int64_t end = std::min(begin + band, rows);
     Expected<const float *> values = read(begin, end);
@@ -144,12 +160,17 @@ Expected<PackedWeight> quench::quantizeWeight(const Quantizer &quantizer,
     if (note.empty())
       note = result->note;
     loss = result->loss;
+    if (isWhole)
+      limit = gaussianLossLimit(part, format.bits(rows, cols) /
+                                          (static_cast<double>(rows) * cols));
   }
   PackedWeight weight = packer.finish();
   weight.quantizer = quantizer.spec();
   weight.note = std::move(note);
   if (isWhole)
     weight.loss = loss;
+  if (problem.hessian)
+    weight.lossLimit = limit;
   return weight;
 }
 

@@ -32,6 +32,9 @@ struct PackedWeight {
   double loss = 0;
   /// |W - W^|^2 / |W|^2
   double relativeError = 0;
+  /// WeightStatistics::errorBound, gaussianLossLimit (0: not known), and the
+  /// entropy of the codes, bits a weight (negative: not known).
+  double errorBound = 0, lossLimit = 0, entropy = -1;
 };
 
 /// Gives the numbers [begin, end) x cols of a weight; they stay as they are

@@ -32,6 +32,8 @@ struct WeightReport {
   int64_t bits = 0;         // codes, scales, zero points
   int64_t packedBytes = 0;  // with padding
   double relativeError = 0; // |w - w^|^2 / |w|^2
+  /// As in PackedWeight.
+  double errorBound = 0, lossLimit = 0, entropy = -1;
   std::string quantizer;    // empty: none was asked
   /// tr(E H E^T) / tr(W H W^T) with the second moments H of the inputs; without
   /// them relativeError.
