@@ -33,6 +33,8 @@ constexpr int64_t kChunkBytes = 16384;
 constexpr int64_t kPasses = 128;
 /// Passes that share the loads of a table: two pairs of 64 rows.
 constexpr int64_t kTogether = 4, kPairs = kTogether / 2;
+/// Lanes of the sums of 16 bits of a pass: four registers a pair.
+constexpr int64_t kWidePass = 4 * 32 / 2;
 /// Entries of a table, and bytes of the low and high bytes of its products.
 constexpr int64_t kEntries = 256, kTableBytes = 2 * kEntries;
 /// Added to each product, so that it has no sign.
@@ -56,12 +58,14 @@ public:
         half(VectorType::get({32}, e.b.getI8Type())) {
     chunk = std::max<int64_t>(1, kChunkBytes / (4 * tables * kTableBytes));
     chunk = std::min(chunk, fours);
+    span = std::max<int64_t>(1, 65535 / (4 * tables * 255) / chunk) * chunk;
   }
 
   void emit() {
     book = scratch(tables * length * kEntries, e.b.getI8Type());
     products = scratch(4 * chunk * tables * kTableBytes, e.b.getI8Type());
     row = scratch(length, e.b.getI32Type());
+    wides = scratch((kPasses + kTogether) * kWidePass, e.b.getI16Type());
     sums = scratch((kPasses + kTogether) * kPassRows, e.b.getI32Type());
     Value sx = e.load(scale, e.index(0));
     if (Value unit = unitScale(e, s.format, w, wOffset))
@@ -70,21 +74,27 @@ public:
     turnBook();
     e.loop(lo, hi, kPasses, [&](Value first) {
       Value end = arith::MinSIOp::create(e.b, e.loc, hi, e.add(first, kPasses));
-      Value count = arith::SubIOp::create(e.b, e.loc, end, first);
-      e.loop(e.index(0), e.mul(e.add(count, kTogether), kPassRows), kBlockRows,
+      auto slot = [&](Value pass) {
+        return arith::SubIOp::create(e.b, e.loc, pass, first).getResult();
+      };
+      Value slots = e.add(slot(end), kTogether - 1);
+      e.loop(e.index(0), e.mul(slots, kPassRows), kBlockRows,
              [&](Value at) { e.storeVector(e.splat(0), sums, at); });
-      e.loop(e.index(0), e.index(fours), chunk, [&](Value four) {
-        Value last = arith::MinSIOp::create(e.b, e.loc, e.index(fours),
-                                            e.add(four, chunk));
-        makeProducts(four, last);
-        e.loop(first, end, kTogether, [&](Value pass) {
-          addPasses(pass, arith::SubIOp::create(e.b, e.loc, pass, first), end,
-                    four, last);
+      e.loop(e.index(0), e.mul(slots, kWidePass), 32,
+             [&](Value at) { e.storeVector(zeroHalves(), wides, at); });
+      e.loop(e.index(0), e.index(fours), span, [&](Value begin) {
+        Value until = least(e.index(fours), e.add(begin, span));
+        e.loop(begin, until, chunk, [&](Value four) {
+          Value last = least(until, e.add(four, chunk));
+          makeProducts(four, last);
+          e.loop(first, end, kTogether, [&](Value pass) {
+            addPasses(pass, slot(pass), end, four, last);
+          });
         });
+        e.loop(first, end, kTogether,
+               [&](Value pass) { gatherSums(slot(pass)); });
       });
-      e.loop(first, end, 1, [&](Value pass) {
-        finish(pass, arith::SubIOp::create(e.b, e.loc, pass, first), sx);
-      });
+      e.loop(first, end, 1, [&](Value pass) { finish(pass, slot(pass), sx); });
     });
   }
 
@@ -92,6 +102,12 @@ private:
   Value scratch(int64_t size, Type type) {
     return memref::AllocaOp::create(e.b, e.loc, MemRefType::get({size}, type),
                                     e.b.getI64IntegerAttr(64));
+  }
+  Value least(Value a, Value b) {
+    return arith::MinSIOp::create(e.b, e.loc, a, b);
+  }
+  Value zeroHalves() {
+    return arith::ConstantOp::create(e.b, e.loc, e.b.getZeroAttr(halves));
   }
   Value load(Value memref, Value at, VectorType type) {
     return e.loadVector(memref, at, type);
@@ -233,8 +249,10 @@ private:
           arith::MinSIOp::create(e.b, e.loc, e.add(pass, i), e.add(end, -1));
       bases[i] = passBase(e, s, wOffset, p);
     }
-    Value none = arith::ConstantOp::create(e.b, e.loc, e.b.getZeroAttr(halves));
-    Emitter::Values inits(4 * kPairs, none);
+    Value at = e.mul(slot, kWidePass);
+    Emitter::Values inits;
+    for (int64_t i = 0; i < 4 * kPairs; ++i)
+      inits.push_back(load(wides, e.add(at, 32 * i), halves));
     Emitter::Values ends =
         e.loop(from, to, 1, inits, [&](Value four, ValueRange in) {
           WideSum wide[kPairs][2];
@@ -247,10 +265,22 @@ private:
               out.append({sum.all, sum.odd});
           return out;
         });
+    for (int64_t i = 0; i < 4 * kPairs; ++i)
+      e.storeVector(ends[i], wides, e.add(at, 32 * i));
+  }
+
+  /// Moves the sums of 16 bits of kTogether passes to those of 32 bits.
+  void gatherSums(Value slot) {
+    Value at = e.mul(slot, kWidePass);
     for (int64_t pair = 0; pair < kPairs; ++pair) {
-      WideSum low{ends[4 * pair], ends[4 * pair + 1]};
-      WideSum high{ends[4 * pair + 2], ends[4 * pair + 3]};
-      storeSums(low, high, e.mul(e.add(slot, 2 * pair), kPassRows));
+      Value parts[4];
+      for (int64_t i = 0; i < 4; ++i) {
+        Value from = e.add(at, 32 * (4 * pair + i));
+        parts[i] = load(wides, from, halves);
+        e.storeVector(zeroHalves(), wides, from);
+      }
+      storeSums({parts[0], parts[1]}, {parts[2], parts[3]},
+                e.mul(e.add(slot, 2 * pair), kPassRows));
     }
   }
 
@@ -337,10 +367,11 @@ private:
   Emitter &e;
   const KernelShape &s;
   Value w, wOffset, x, scale, y, lo, hi;
-  /// Vectors and fours of codewords (a block of columns), fours of a chunk.
-  int64_t tables, length, fours, chunk;
+  /// Vectors and fours of codewords (a block of columns), fours of a chunk, and
+  /// of so many chunks that sums of bytes fit 16 bits.
+  int64_t tables, length, fours, chunk, span;
   VectorType halves, half;
-  Value book, products, row, sums;
+  Value book, products, row, wides, sums;
 };
 
 } // namespace
