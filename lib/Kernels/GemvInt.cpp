@@ -161,6 +161,20 @@ private:
                 SmallVector<Value>(plan.shifts.size(), e.splat(0)));
   }
 
+  /// The correction of a group, put into the first sum that is not shifted;
+  /// `corrected` tells whether there is one.
+  Sums groupStart(const Accumulators &plan, Value block, Value base, int64_t g,
+                  bool &corrected) {
+    Sums accs = zeros(plan);
+    auto plain = llvm::find(plan.shifts, 0u);
+    corrected = plain != plan.shifts.end();
+    Value sum;
+    for (int64_t h = 0; corrected && h < kPassBlocks; ++h)
+      if (Value start = correction(block, g, base, h, sum))
+        accs[h][plain - plan.shifts.begin()] = start;
+    return accs;
+  }
+
   void unflatten(ValueRange values, Sums &accs) {
     size_t i = 0;
     for (auto &row : accs)
@@ -197,14 +211,15 @@ private:
 
   /// y = sum * scale + y of a group, for both row blocks.
   void scaleGroup(Value block, Value base, int64_t g, const Accumulators &plan,
-                  const Sums &accs, Emitter::Values &ys) {
+                  const Sums &accs, bool corrected, Emitter::Values &ys) {
     if (s.spec.prefetch)
       e.prefetch(w, e.add(base, kPrefetchDistance +
                                     interleavedOffset(
                                         s.layout, 0, s.layout.scaleOffset(g))));
     Value sum;
     for (int64_t h = 0; h < kPassBlocks; ++h) {
-      Value total = finish(accs[h], plan, correction(block, g, base, h, sum));
+      Value rest = corrected ? Value() : correction(block, g, base, h, sum);
+      Value total = finish(accs[h], plan, rest);
       ys[h] = e.fma(floatTotal(total, block, g, base, h, sum),
                     loadGroupScales(e, s, w, base, g, h), ys[h]);
     }
@@ -230,7 +245,8 @@ private:
              ArrayRef<Plane> dry, Emitter::Values &ys) {
     bool looped = s.groupSteps > kUnrolledSteps;
     Accumulators plan(dry, looped || s.groupSteps > 2 ? 4 : 2);
-    Sums accs = zeros(plan);
+    bool corrected;
+    Sums accs = groupStart(plan, block, base, g, corrected);
     if (!looped) {
       addSteps(base, xBase, g * s.groupSteps, s.groupSteps, plan, accs);
     } else {
@@ -246,7 +262,7 @@ private:
                  });
       unflatten(ends, accs);
     }
-    scaleGroup(block, base, g, plan, accs, ys);
+    scaleGroup(block, base, g, plan, accs, corrected, ys);
   }
 
   /// Several groups share the one step of a block.
@@ -261,14 +277,16 @@ private:
           mine.push_back(p);
           own.push_back(plane);
         }
-      Accumulators plan(own, 2);
-      Sums accs = zeros(plan);
+      // Short groups: their number hides the latency.
+      Accumulators plan(own, 1);
+      bool corrected;
+      Sums accs = groupStart(plan, block, base, g, corrected);
       for (auto [i, p] : llvm::enumerate(mine)) {
         Value xv = e.load(x, e.add(xBase, planes[0][p].quad));
         for (int64_t h = 0; h < kPassBlocks; ++h)
           dot(accs[h][plan.ofPlane[i]], planes[h][p], xv);
       }
-      scaleGroup(block, base, g, plan, accs, ys);
+      scaleGroup(block, base, g, plan, accs, corrected, ys);
     }
   }
 

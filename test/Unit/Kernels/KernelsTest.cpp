@@ -257,6 +257,28 @@ TEST(Kernels, IntegerForThisProcessor) {
     checkInt(c, false);
 }
 
+/// All activations 127, all weights 1 (and -1): sums do not wrap.
+TEST(Kernels, LargestSums) {
+  constexpr int64_t n = 32, k = 4096;
+  for (const char *spec :
+       {"ternary<2>", "ternary<3, tensor>", "ternary<5>", "mxfp<4>"}) {
+    SCOPED_TRACE(spec);
+    const Format *format = formatOf(spec);
+    Contraction contraction({format, n, k, true, false, false}, false);
+    ASSERT_TRUE(contraction.ok());
+    for (float sign : {1.0f, -1.0f}) {
+      Weight weight(*format, n, k, 1);
+      weight.values.assign(n * k, sign);
+      weight.stream = packWeight(
+          *format, encodeNearest(*format, weight.values.data(), n, k, {}));
+      std::vector<float> x(k, 127.0f);
+      for (bool tiled : {false, true})
+        for (float y : contraction.run(weight, x, 1, tiled))
+          ASSERT_EQ(y, sign * 127 * k);
+    }
+  }
+}
+
 using LookupFn = void(const int64_t *ids, const void *w, float *y,
                       uint32_t *error, int64_t lo, int64_t hi);
 
