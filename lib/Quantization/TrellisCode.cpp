@@ -40,6 +40,18 @@ static const uint8_t kMagnitudes64[64] = {
     27, 28, 29, 31, 32, 33, 34, 35, 36, 37, 38, 40, 41, 42, 44, 45,
     47, 48, 50, 52, 54, 56, 58, 60, 63, 65, 69, 72, 77, 83, 91, 106};
 
+/// round(34 q(0.5 + (i + 0.5) / 256)), and what three more bits add to the last
+/// eight: at five and six bits 256 quantiles are too few in the tails.
+static const uint8_t kNarrow128[128] = {
+    0,  0,  1,  1,  1,  2,  2,  2,  3,  3,  4,  4,  4,  5,  5,  5,  6,  6,  6,
+    7,  7,  7,  8,  8,  8,  9,  9,  9,  10, 10, 10, 11, 11, 11, 12, 12, 12, 13,
+    13, 13, 14, 14, 15, 15, 15, 16, 16, 16, 17, 17, 18, 18, 18, 19, 19, 19, 20,
+    20, 21, 21, 21, 22, 22, 23, 23, 24, 24, 24, 25, 25, 26, 26, 27, 27, 28, 28,
+    28, 29, 29, 30, 30, 31, 31, 32, 32, 33, 34, 34, 35, 35, 36, 36, 37, 38, 38,
+    39, 39, 40, 41, 41, 42, 43, 44, 44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54,
+    55, 56, 58, 59, 61, 62, 64, 66, 69, 72, 75, 79, 86, 98};
+static const uint8_t kTail[8] = {0, 0, 1, 2, 4, 7, 14, 29};
+
 //===----------------------------------------------------------------------===//
 // Windows
 //===----------------------------------------------------------------------===//
@@ -131,50 +143,109 @@ template <typename T> uint32_t product(llvm::ArrayRef<T> rows, uint32_t bits) {
   return result;
 }
 
-/// The index has `indexBits` bits: 8, or 7 (bit 0 of the product is dropped).
-/// It is decoded in a normal form: the top indexBits bits of the state, xor a
-/// linear map of those below; the table is in the order of this index.
-class Linear : public TrellisCode {
+/// A lookup by an index that is linear in the state: `rows` give its 7 or 8
+/// bits, `entry` its values. It is decoded in a normal form: the top bits of
+/// the state, as many as the index has, xor a linear map of those below; the
+/// table is in the order of this index. The map of the top bits to the index
+/// must be one to one.
+class LinearLookup {
 public:
-  Linear(unsigned bits, const uint16_t (&matrix)[8], unsigned indexBits)
-      : TrellisCode(bits, 8 + indexBits - bits), map{} {
-    llvm::ArrayRef<uint16_t> rows(matrix);
-    unsigned low = bits - indexBits; // bits of the state below the top ones
-    auto indexOf = [&](uint32_t state) {
-      return product(rows, state) >> (8 - indexBits);
-    };
-    for (uint32_t state = 0; state < values.size(); ++state) {
-      uint32_t index = indexOf(state), sign = index >> (indexBits - 1);
-      uint32_t magnitude = index & ((1u << (indexBits - 1)) - 1);
-      int level =
-          indexBits == 8 ? kMagnitudes128[magnitude] : kMagnitudes64[magnitude];
-      values[state] = sign ? -level : level;
-    }
-    std::vector<uint8_t> topOf(size_t(1) << indexBits);
+  LinearLookup(unsigned bits, llvm::ArrayRef<uint16_t> rows,
+               llvm::function_ref<uint8_t(uint32_t)> entry)
+      : low(bits - rows.size()) {
+    std::vector<uint8_t> topOf(size_t(1) << rows.size());
     for (uint32_t top = 0; top < topOf.size(); ++top) {
-      topOf[indexOf(top << low)] = top;
-      table.push_back(128 + static_cast<int>(values[top << low]));
+      uint32_t index = product(rows, top << low);
+      topOf[index] = top;
+      table.push_back(entry(index));
     }
     for (unsigned bit = 0; bit < low; ++bit) {
-      unsigned top = topOf[indexOf(1u << bit)];
-      for (unsigned i = 0; i < indexBits; ++i)
+      unsigned top = topOf[product(rows, 1u << bit)];
+      for (unsigned i = 0; i < rows.size(); ++i)
         map[i] |= (top >> i & 1) << (8 - low + bit);
     }
-    isPlain = low == 0;
   }
 
-  Reg decode(TrellisWindows &windows, unsigned quad) const override {
+  Reg decode(TrellisWindows &windows, unsigned quad) const {
     RegisterBuilder &b = windows.builder;
     Reg index = windows.bytes(quad, 8);
-    if (!isPlain)
+    if (low != 0)
       index = b.bitXor(index, b.affine(windows.bytes(quad, 0), map, 0));
     return b.lookup(table, index);
   }
 
 private:
-  std::array<uint8_t, 8> map;
-  std::vector<uint8_t> table; // levels plus 128
-  bool isPlain;
+  unsigned low; // bits of the state below the top ones
+  std::array<uint8_t, 8> map = {};
+  std::vector<uint8_t> table;
+};
+
+/// Index bits 0 to 6 name a magnitude, bit 7 is the sign. With 128 levels bit 0
+/// plays no part.
+class Linear : public TrellisCode {
+public:
+  Linear(unsigned bits, llvm::ArrayRef<uint16_t> matrix, bool fewLevels)
+      : TrellisCode(bits, (fewLevels ? 15 : 16) - bits),
+        levels(bits, matrix.drop_front(fewLevels), [&](uint32_t index) {
+          return 128 + (fewLevels ? signedLevel(kMagnitudes64, index, 6)
+                                  : signedLevel(kMagnitudes128, index, 7));
+        }) {
+    for (uint32_t state = 0; state < values.size(); ++state) {
+      uint32_t index = product(matrix, state);
+      values[state] = fewLevels ? signedLevel(kMagnitudes64, index >> 1, 6)
+                                : signedLevel(kMagnitudes128, index, 7);
+    }
+  }
+  Reg decode(TrellisWindows &windows, unsigned quad) const override {
+    return levels.decode(windows, quad);
+  }
+
+  static int signedLevel(const uint8_t *magnitudes, uint32_t index,
+                         unsigned signBit) {
+    int magnitude = magnitudes[index & ((1u << signBit) - 1)];
+    return index >> signBit & 1 ? -magnitude : magnitude;
+  }
+
+private:
+  LinearLookup levels;
+};
+
+/// The same with more levels in the tails: where bits 3 to 6 are ones, three
+/// more parities of the state choose what is added.
+class LinearWithTails : public TrellisCode {
+public:
+  LinearWithTails(unsigned bits, llvm::ArrayRef<uint16_t> matrix,
+                  llvm::ArrayRef<uint16_t> more)
+      : TrellisCode(bits, 16 - bits), levels(bits, matrix, levelOf),
+        tails(bits, tailRows(matrix, more), tailOf) {
+    for (uint32_t state = 0; state < values.size(); ++state)
+      values[state] = static_cast<int8_t>(
+          levelOf(product(matrix, state)) - 128 +
+          tailOf(product<uint16_t>(tailRows(matrix, more), state)));
+  }
+  Reg decode(TrellisWindows &windows, unsigned quad) const override {
+    return windows.builder.add(levels.decode(windows, quad),
+                               tails.decode(windows, quad));
+  }
+  double bestScale(unsigned k) const override { return k == 5 ? 0.89 : 0.86; }
+
+private:
+  static uint8_t levelOf(uint32_t index) {
+    return 128 + Linear::signedLevel(kNarrow128, index, 7);
+  }
+  /// Bits 0 to 2 choose, 3 to 6 and the sign are those of the level's index.
+  static uint8_t tailOf(uint32_t index) {
+    int add = (index >> 3 & 15) == 15 ? kTail[index & 7] : 0;
+    return index & 128 ? -add : add;
+  }
+  static llvm::SmallVector<uint16_t, 8>
+  tailRows(llvm::ArrayRef<uint16_t> matrix, llvm::ArrayRef<uint16_t> more) {
+    llvm::SmallVector<uint16_t, 8> rows(more);
+    rows.append(matrix.begin() + 3, matrix.end());
+    return rows;
+  }
+
+  LinearLookup levels, tails;
 };
 
 class Mad : public TrellisCode {
@@ -242,6 +313,10 @@ const uint16_t kMatrices[5][8] = {
     {0xe52e, 0xa2d2, 0x0348, 0xe0c9, 0x73ba, 0x2a18, 0xcd67, 0x8089},
 };
 
+/// For 12, 14 and 16 bits.
+const uint16_t kMore[3][3] = {
+    {0xcd7, 0xc39, 0x103}, {0xe31, 0x30e1, 0x1c07}, {0xd47e, 0xe902, 0xab9a}};
+
 } // namespace
 
 llvm::ArrayRef<llvm::StringRef> quench::trellisCodeNames() {
@@ -259,8 +334,11 @@ std::unique_ptr<TrellisCode> quench::makeTrellisCode(llvm::StringRef name,
   for (unsigned i = 0; i < 5; ++i)
     if (name == trellisCodeNames()[i]) {
       // Up to two bits 128 levels are as good as 256, and faster.
-      unsigned indexBits = name == "lin12" && k <= 2 ? 7 : 8;
-      return std::make_unique<Linear>(8 + 2 * i, kMatrices[i], indexBits);
+      bool fewLevels = name == "lin12" && k <= 2;
+      if (k >= 5 && i >= 2)
+        return std::make_unique<LinearWithTails>(8 + 2 * i, kMatrices[i],
+                                                 kMore[i - 2]);
+      return std::make_unique<Linear>(8 + 2 * i, kMatrices[i], fewLevels);
     }
   return nullptr;
 }

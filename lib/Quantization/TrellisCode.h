@@ -64,7 +64,7 @@ public:
   llvm::ArrayRef<float> levels() const { return values; }
   float rms() const;
   /// rms of Gaussian weights over that of the levels for the least error.
-  double bestScale(unsigned k) const;
+  virtual double bestScale(unsigned k) const;
   /// The levels plus 128 of columns 4 quad .. 4 quad + 3.
   virtual Reg decode(TrellisWindows &windows, unsigned quad) const = 0;
 

@@ -240,6 +240,9 @@ TEST(Trellis, ErrorsOfAGaussian) {
   check("trellis<2>", 0.0689, 400);
   check("trellis<3>", 0.01808, 200);
   check("trellis<4>", 0.00468, 200);
+  // Near the same distance to 4^-k.
+  check("trellis<5>", 1.20 * std::pow(4, -5), 60);
+  check("trellis<6>", 1.29 * std::pow(4, -6), 60);
   check("trellis<2, scale = tensor>", 0.0689, 200);
   check("trellis<2, code = lin8>", 0.0779, 100);
   check("trellis<3, code = lin10>", 0.01862, 100);
