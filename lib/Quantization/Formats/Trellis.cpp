@@ -169,7 +169,7 @@ float TrellisFormat::searchedScale(const float *values, int64_t n) const {
     return plain;
   int64_t sequences = (n + kTileSize - 1) / kTileSize;
   int64_t stride = std::max<int64_t>(1, sequences / 4);
-  double least = errorOf(values, n, stride, plain);
+  double plainError = errorOf(values, n, stride, plain), least = plainError;
   for (float factor : {0.86f, 0.93f, 1.08f, 1.16f}) {
     double error = errorOf(values, n, stride, plain * factor);
     if (error < least) {
@@ -177,7 +177,8 @@ float TrellisFormat::searchedScale(const float *values, int64_t n) const {
       best = plain * factor;
     }
   }
-  return best;
+  // A few sequences cannot tell small gains from chance.
+  return least < 0.98 * plainError ? best : plain;
 }
 
 GroupParams TrellisFormat::fit(const float *values, int64_t n,
