@@ -171,9 +171,12 @@ Error Measurer::measureRows(
   Expected<const Quantizer *> quantizer = getQuantizer(layer.quantizer);
   if (!quantizer)
     return quantizer.takeError();
-  Expected<const Quantizer *> nearest = getQuantizer("rtn<search>");
-  if (!nearest)
-    return nearest.takeError();
+  Expected<const Quantizer *> plain = getQuantizer("rtn");
+  if (!plain)
+    return plain.takeError();
+  Expected<const Quantizer *> searched = getQuantizer("rtn<search>");
+  if (!searched)
+    return searched.takeError();
   std::vector<float> rows;
   std::vector<int64_t> which = sampled(layer.rows, kSampleRows, kRowBlock);
   size_t next = 0;
@@ -206,7 +209,9 @@ Error Measurer::measureRows(
   std::vector<FormatLoss> usable;
   for (FormatLoss &option : layer.options) {
     small.format = *getFormat(option.format);
-    Expected<QuantizeResult> result = (*nearest)->quantize(small);
+    // Codes of tiles know their best scale, and a search would take long.
+    const Quantizer *nearest = small.format->hasTiles() ? *plain : *searched;
+    Expected<QuantizeResult> result = nearest->quantize(small);
     if (!result) {
       layer.note += (layer.note.empty() ? "" : "; ") + option.format + ": " +
                     llvm::toString(result.takeError());

@@ -24,32 +24,48 @@ quench::solveBudget(mlir::ModuleOp module, ModelFiles &files,
     return layers.takeError();
   solved.layers = std::move(*layers);
   // Layers' errors do not quite add up. The plan for a limit depends on by how
-  // much, which depends on the plan: a few rounds.
-  constexpr int kRounds = 5;
+  // much, which depends on the plan: a few rounds, of which the smallest plan
+  // counts that keeps the limit.
+  constexpr int kRounds = 6;
+  std::optional<BudgetPlan> best;
+  double scale = 1;
   for (int round = 0; round != kRounds; ++round) {
-    Expected<BudgetPlan> plan = planBudget(solved.layers, target, solved.scale);
+    Expected<BudgetPlan> plan = planBudget(solved.layers, target, scale);
+    if (!plan && best) {
+      llvm::consumeError(plan.takeError());
+      break;
+    }
     if (!plan)
       return plan.takeError();
-    solved.plan = std::move(*plan);
     if (options.progress)
       options.progress("prediction", round, kRounds);
     Expected<double> simulated = simulateChoice(
-        module, files, data, solved.layers, solved.plan.choice, options);
+        module, files, data, solved.layers, plan->choice, options);
     if (!simulated)
       return simulated.takeError();
-    double predicted = solved.plan.divergence;
-    if (!(predicted > 0) || !(*simulated > 0))
-      break;
-    double ratio = *simulated / predicted;
-    solved.scale *= ratio;
-    for (auto &point : solved.plan.curve)
+    double ratio = 1;
+    if (plan->divergence > 0 && *simulated > 0)
+      ratio = *simulated / plan->divergence;
+    scale *= ratio;
+    for (auto &point : plan->curve)
       point.second *= ratio;
-    solved.plan.divergence = *simulated;
-    bool fits = target.divergence <= 0 || std::fabs(ratio - 1) < 0.02 ||
-                (ratio <= 1 && round + 1 == kRounds);
-    if (fits)
+    plan->divergence *= ratio;
+    bool keeps =
+        target.divergence <= 0 || plan->divergence <= target.divergence;
+    bool kept = best && best->divergence <= target.divergence;
+    if (!best ||
+        (keeps && (!kept || plan->bitsPerWeight < best->bitsPerWeight)) ||
+        (!kept && plan->divergence < best->divergence)) {
+      best = std::move(*plan);
+      solved.scale = scale;
+    }
+    if (target.divergence <= 0 || (keeps && ratio > 0.97))
       break;
+    // A little more than asked: the next plan may err to the other side.
+    if (!keeps)
+      scale *= 1.01;
   }
+  solved.plan = std::move(*best);
   solved.recipe = recipeOf(solved.plan, solved.layers, base, target);
   return solved;
 }

@@ -107,8 +107,8 @@ def test_budget(quench_driver, stories, tmp_path):
     limit = report["budget"]["predicted_kl"]
     quench_driver(*common, "-o", tmp_path / "o.so", "--max-kl", limit, "--report", tmp_path / "t.json")
     limited = json.loads((tmp_path / "t.json").read_text())["budget"]
-    assert limited["predicted_kl"] <= 1.03 * limit
-    assert limited["bits_per_weight"] == pytest.approx(bits, abs=0.1)
+    assert limited["predicted_kl"] <= limit * (1 + 1e-9)
+    assert limited["bits_per_weight"] == pytest.approx(bits, abs=0.25)
 
 
 @pytest.mark.parametrize("options, message", [
