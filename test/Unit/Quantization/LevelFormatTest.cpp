@@ -271,7 +271,7 @@ TEST(Levels, LloydAndMax) {
     spec += std::to_string(level / levels[15]) + ", ";
   const Format &f = format(spec + "group = 8>");
   Samples samples(26);
-  std::vector<float> w = samples.gaussians(1 << 19);
+  std::vector<float> w = samples.gaussians(1 << 18);
   GroupParams scale{floatToHalf(levels[15]), 0};
   double error = 0;
   for (float value : w) {
@@ -279,7 +279,7 @@ TEST(Levels, LloydAndMax) {
     f.decode(f.nearest(&value, scale), scale, &back);
     error += (value - back) * (value - back);
   }
-  EXPECT_NEAR(error / w.size(), 0.009501, 0.01 * 0.009501);
+  EXPECT_NEAR(error / w.size(), 0.009501, 0.015 * 0.009501);
   const Format &fitted = format("lut4<group = 16384>");
   FitOptions search;
   search.search = true;
@@ -290,7 +290,7 @@ TEST(Levels, LloydAndMax) {
   error = 0;
   for (size_t i = 0; i < w.size(); ++i)
     error += (back[i] - w[i]) * (back[i] - w[i]);
-  EXPECT_NEAR(error / w.size(), 0.009501, 0.01 * 0.009501);
+  EXPECT_NEAR(error / w.size(), 0.009501, 0.015 * 0.009501);
 }
 
 /// A table fitted to the weight beats each that is not, and finds levels that
