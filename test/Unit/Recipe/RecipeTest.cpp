@@ -44,10 +44,13 @@ TEST(Recipe, BuiltinOnes) {
     EXPECT_EQ(printRecipe(*again), text);
     EXPECT_EQ(again->rules.size(), recipe->rules.size());
   }
-  EXPECT_EQ(names,
-            std::vector<std::string>({"f32", "w8", "w4", "w4-zp", "w3", "w2",
-                                      "nf4", "ternary", "e8p", "a8", "w8a8",
-                                      "w4a8", "quarot-a8", "quarot-w4a8"}));
+  EXPECT_EQ(
+      names,
+      std::vector<std::string>(
+          {"f32",       "w8",          "w4",    "w4-zp", "w3",       "w2",
+           "nf4",       "ternary",     "e8p",   "a8",    "w8a8",     "w4a8",
+           "quarot-a8", "quarot-w4a8", "gptq4", "gptq3", "e8p-ldlq", "trellis4",
+           "trellis3",  "trellis2",    "budget"}));
   Recipe recipe = llvm::cantFail(loadRecipe("quarot-w4a8"));
   EXPECT_TRUE(recipe.rotate.stream && recipe.rotate.down);
   EXPECT_FALSE(recipe.rotate.values || recipe.rotate.o);
@@ -65,9 +68,10 @@ TEST(Recipe, Errors) {
   EXPECT_CONTAINS(
       errorOf("name: x\nrules:\n  - format: keep\n    quantizer: magic\n"),
       "line 4: quantizer 'magic': there is no quantizer 'magic'; there are: ");
-  EXPECT_CONTAINS(errorOf("name: x\nrotate: all\nrules: []\n"),
-                  "rotate: 'all', accepted are none, or some of stream, values, o "
-                  "and down joined by +");
+  EXPECT_CONTAINS(
+      errorOf("name: x\nrotate: all\nrules: []\n"),
+      "rotate: 'all', accepted are none, or some of stream, values, o "
+      "and down joined by +");
   EXPECT_CONTAINS(errorOf("name: x\nactivations: f16\nrules: []\n"),
                   "activations: 'f16'");
   EXPECT_CONTAINS(errorOf("name: x\nrules: []\ncolour: red\n"),
