@@ -132,7 +132,7 @@ struct WindowToAVX512 : OpRewritePattern<qk::WindowOp> {
         control.push_back(lane + pos - base);
         isWhole &= pos == base + 8 * static_cast<int32_t>(i);
       }
-    if (isWhole && !op.getWidth()) { // a funnel shift, no more
+    if (isWhole && op.getWidth().value_or(8) == 8) { // a funnel shift, no more
       b.replaceOp(op, v);
       return success();
     }

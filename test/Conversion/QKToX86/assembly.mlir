@@ -82,6 +82,15 @@ func.func @window(%v : vector<64xi8>) -> vector<64xi8> {
   return %a : vector<64xi8>
 }
 
+// A shift, no more.
+// CHECK-LABEL: funnel:
+// CHECK-NOT: vpmultishiftqb
+// CHECK: retq
+func.func @funnel(%lo : vector<64xi8>, %hi : vector<64xi8>) -> vector<64xi8> {
+  %a = qk.window %lo, %hi unit 32 pos [16, 24, 32, 40] : vector<64xi8>, vector<64xi8>
+  return %a : vector<64xi8>
+}
+
 // CHECK-LABEL: quantize:
 // CHECK: vcvtps2dq
 // CHECK-NOT: vrndscale

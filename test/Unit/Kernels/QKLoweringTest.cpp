@@ -290,6 +290,7 @@ std::vector<Case> allCases() {
   cases.push_back(
       windowCase("window_64", 64, false, {0, 5, 10, 15, 20, 25, 30, 56}, 8));
   cases.push_back(windowCase("funnel", 32, true, {20, 22, 24, 44}, 8));
+  cases.push_back(windowCase("funnel_whole", 32, true, {16, 24, 32, 40}, 8));
   cases.push_back(windowCase("funnel_low", 32, true, {0, 8, 16, 24}, 8));
   cases.push_back(windowCase("funnel_high", 32, true, {32, 40, 50, 56}, 8));
   cases.push_back(windowCase("funnel_wide", 32, true, {1, 30, 31, 50}, 8));
