@@ -20,26 +20,28 @@ namespace {
 /// The tuned weights, then those of another source.
 class TunedWeights : public WeightSource {
 public:
-  explicit TunedWeights(WeightSource &rest) : rest(rest) {}
+  explicit TunedWeights(std::unique_ptr<WeightSource> rest)
+      : rest(std::move(rest)) {}
   Expected<std::shared_ptr<const PackedWeight>> find(StringRef key) override {
     auto found = tuned.find(key);
     if (found != tuned.end())
       return found->second;
-    return rest.find(key);
+    return rest->find(key);
   }
   llvm::StringMap<std::shared_ptr<const PackedWeight>> tuned;
 
 private:
-  WeightSource &rest;
+  std::unique_ptr<WeightSource> rest;
 };
 
 class Tuner {
 public:
   Tuner(ModuleOp module, ModelFiles &files, ArrayRef<Sample> samples,
-        WeightSource &source, const TuneOptions &options, TuneReport &report)
+        std::unique_ptr<WeightSource> source, const TuneOptions &options,
+        TuneReport &report)
       : module(module), symbols(module), files(files), samples(samples),
-        source(source), options(options), report(report),
-        evaluator(module, files) {}
+        source(std::make_unique<TunedWeights>(std::move(source))),
+        options(options), report(report), evaluator(module, files) {}
 
   Expected<std::unique_ptr<WeightSource>> run();
 
@@ -61,7 +63,7 @@ private:
   SymbolTable symbols;
   ModelFiles &files;
   ArrayRef<Sample> samples;
-  WeightSource &source;
+  std::unique_ptr<TunedWeights> source;
   const TuneOptions &options;
   TuneReport &report;
   WeightEvaluator evaluator;
@@ -77,7 +79,7 @@ private:
 
 Error Tuner::addScales(qn::QuantizeOp op) {
   Value value = op.getResult();
-  QUENCH_TRY(packed, source.find(WeightEvaluator::key(value)));
+  QUENCH_TRY(packed, source->find(WeightEvaluator::key(value)));
   if (!packed) {
     QUENCH_TRY(quantizer, getQuantizer(op.getQuantizer()));
     WeightRows read(evaluator, op.getInput());
@@ -241,16 +243,15 @@ Error Tuner::train() {
 }
 
 Expected<std::unique_ptr<WeightSource>> Tuner::run() {
-  auto result = std::make_unique<TunedWeights>(source);
   if (options.steps <= 0)
-    return result;
+    return std::move(source);
   QUENCH_CHECK(prepare());
   QUENCH_CHECK(setAll());
   tell("float model", 0);
   QUENCH_TRY(before, evaluate());
   report.before = report.after = before;
   if (parameters.empty())
-    return result;
+    return std::move(source);
   QUENCH_CHECK(train());
   for (const auto &some : parameters)
     QUENCH_CHECK(some->round());
@@ -259,19 +260,20 @@ Expected<std::unique_ptr<WeightSource>> Tuner::run() {
   report.after = after;
   if (after > before) {
     report.undone = true;
-    return result;
+    return std::move(source);
   }
   for (auto [op, some] : scales)
-    result->tuned[WeightEvaluator::key(op->getResult(0))] = some->result();
+    source->tuned[WeightEvaluator::key(op->getResult(0))] = some->result();
   for (auto [name, some] : vectors)
     if (some)
       QUENCH_CHECK(some->write());
-  return result;
+  return std::move(source);
 }
 
 Expected<std::unique_ptr<WeightSource>>
 quench::tuneModel(ModuleOp module, ModelFiles &files, ArrayRef<Sample> samples,
-                  WeightSource &source, const TuneOptions &options,
-                  TuneReport &report) {
-  return Tuner(module, files, samples, source, options, report).run();
+                  std::unique_ptr<WeightSource> source,
+                  const TuneOptions &options, TuneReport &report) {
+  return Tuner(module, files, samples, std::move(source), options, report)
+      .run();
 }

@@ -46,13 +46,12 @@ struct TuneReport {
 };
 
 /// Tunes the quantized weights of @main that `source` has, or that are rounded
-/// to nearest. Gives a source with the tuned ones, which falls back to `source`
-/// and must not outlive it; gains and biases become new numbers of the module's
-/// initializers. Errors: those of running the model, an op without gradient, no
-/// samples.
+/// to nearest. Gives a source with the tuned ones and those of `source`; gains
+/// and biases become new numbers of the module's initializers. Errors: those of
+/// running the model, an op without gradient, no samples.
 llvm::Expected<std::unique_ptr<WeightSource>>
 tuneModel(mlir::ModuleOp module, ModelFiles &files,
-          llvm::ArrayRef<Sample> samples, WeightSource &source,
+          llvm::ArrayRef<Sample> samples, std::unique_ptr<WeightSource> source,
           const TuneOptions &options, TuneReport &report);
 
 } // namespace quench
