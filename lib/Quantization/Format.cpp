@@ -55,6 +55,12 @@ void Format::nearestTile(const float *values, const GroupParams *params,
   nearestAll(values, 1, params ? *params : GroupParams(), codes);
 }
 
+void Format::nearestTileIn(const float *, const float *values,
+                           const GroupParams *params, const float *weights,
+                           uint32_t *codes) const {
+  nearestTile(values, params, weights, codes);
+}
+
 void Format::decodeTile(const uint32_t *codes, const GroupParams *params,
                         float *values) const {
   decode(*codes, params ? *params : GroupParams(), values);

@@ -46,6 +46,23 @@ void viterbi(const Trellis &trellis, const float *x, int64_t n,
 void viterbiTailBiting(const Trellis &trellis, const float *x, int64_t n,
                        const float *weights, uint32_t *states);
 
+/// How the errors r = x - level of a run count together:
+///   sum over c of cost[c] * (r_c + sum over j > c of feedback[j][c] r_j)^2.
+struct RunMetric {
+  float cost[kTrellisRun], feedback[kTrellisRun][kTrellisRun];
+  /// For r M r^T, M ([kTrellisRun][kTrellisRun], symmetric). False: M is not
+  /// positive definite.
+  bool set(const float *matrix);
+};
+
+/// viterbiTailBiting with the errors of each run counted by a metric. A path
+/// takes along what its errors do to the values of its run that come after; of
+/// paths that meet the cheaper one stays, as ever, so the result is close to
+/// the best one. About three times as long.
+void viterbiTailBiting(const Trellis &trellis, const float *x, int64_t n,
+                       const float *weights, const RunMetric &metric,
+                       uint32_t *states);
+
 } // namespace quench
 
 #endif // QUENCH_LIB_QUANTIZATION_VITERBI_H

@@ -206,6 +206,12 @@ public:
   /// nearest() and decode().
   virtual void nearestTile(const float *values, const GroupParams *params,
                            const float *weights, uint32_t *codes) const;
+  /// nearestTile where an error vector e of a row costs weights[row] times
+  /// e metric e^T ([tileColumns()][tileColumns()], positive definite): the best
+  /// tile that is found in a longer time. The default leaves the metric out.
+  virtual void nearestTileIn(const float *metric, const float *values,
+                             const GroupParams *params, const float *weights,
+                             uint32_t *codes) const;
   virtual void decodeTile(const uint32_t *codes, const GroupParams *params,
                           float *values) const;
   /// nearest() of `count` codewords that lie one after the other. The default

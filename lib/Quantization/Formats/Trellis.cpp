@@ -78,13 +78,25 @@ public:
     *value = 0;
   }
   void nearestTile(const float *values, const GroupParams *params,
-                   const float *weights, uint32_t *codes) const override;
+                   const float *weights, uint32_t *codes) const override {
+    encodeTile(nullptr, values, params, weights, codes);
+  }
+  void nearestTileIn(const float *matrix, const float *values,
+                     const GroupParams *params, const float *weights,
+                     uint32_t *codes) const override {
+    RunMetric metric;
+    bool good = metric.set(matrix);
+    encodeTile(good ? &metric : nullptr, values, params, weights, codes);
+  }
   void decodeTile(const uint32_t *codes, const GroupParams *params,
                   float *values) const override;
   void decodeStep(RegisterBuilder &builder, int64_t offset, bool inPlace,
                   llvm::SmallVectorImpl<Plane> &planes) const override;
 
 private:
+  void encodeTile(const RunMetric *metric, const float *values,
+                  const GroupParams *params, const float *weights,
+                  uint32_t *codes) const;
   float plainScale(const float *values, int64_t n) const;
   double errorOf(const float *values, int64_t n, int64_t stride,
                  float scale) const;
@@ -196,8 +208,9 @@ float TrellisFormat::fitTensor(const float *values, int64_t n,
   return scale > 0 && std::isfinite(scale) ? scale : 1.0f;
 }
 
-void TrellisFormat::nearestTile(const float *values, const GroupParams *params,
-                                const float *weights, uint32_t *codes) const {
+void TrellisFormat::encodeTile(const RunMetric *metric, const float *values,
+                               const GroupParams *params, const float *weights,
+                               uint32_t *codes) const {
   float x[kTileSize], rowWeights[kTileSide], most = 0, least = 3e38f;
   uint32_t states[kTileSize];
   for (int64_t r = 0; r < kTileSide; ++r) {
@@ -212,8 +225,11 @@ void TrellisFormat::nearestTile(const float *values, const GroupParams *params,
   // A row that does not count still needs a cost.
   for (float &weight : rowWeights)
     weight = std::max(weight, 1e-6f * most);
-  viterbiTailBiting(trellis(), x, kTileSize,
-                    least == most ? nullptr : rowWeights, states);
+  const float *used = least == most ? nullptr : rowWeights;
+  if (metric)
+    viterbiTailBiting(trellis(), x, kTileSize, used, *metric, states);
+  else
+    viterbiTailBiting(trellis(), x, kTileSize, used, states);
   TileBits bits(k);
   for (int64_t t = 0; t < kTileSize; ++t)
     codes[t] = states[t] & ((1u << k) - 1);

@@ -272,6 +272,7 @@ std::string Ldlq::spec() const {
   flag(options.sweep.staticGroups, "static-groups");
   flag(options.sweep.search, "search");
   flag(options.bestScale, "best-scale");
+  flag(options.sweep.tileMetric, "tile-metric");
   flag(options.refit, "refit");
   flag(options.sweep.stochastic, "stochastic");
   if (options.sweep.seed != 0)
@@ -307,6 +308,7 @@ makeLdlq(const FormatArgs &args) {
   options.sweep.staticGroups = reader.flag("static-groups");
   options.sweep.search = reader.flag("search");
   options.bestScale = reader.flag("best-scale");
+  options.sweep.tileMetric = reader.flag("tile-metric");
   options.refit = reader.flag("refit");
   options.sweep.stochastic = reader.flag("stochastic");
   options.sweep.seed = reader.option("seed", 0, INT64_MAX, 0);
@@ -323,8 +325,8 @@ makeLdlq(const FormatArgs &args) {
 }
 
 static const char kHelp[] =
-    "<act-order, static-groups, search, best-scale, refit, stochastic, seed = "
-    "N, cd = N, damp = D, scale = C>";
+    "<act-order, static-groups, search, best-scale, tile-metric, refit, "
+    "stochastic, seed = N, cd = N, damp = D, scale = C>";
 
 static QuantizerRegistration
     gptq("gptq", std::string("feedback of rounding errors: gptq") + kHelp,

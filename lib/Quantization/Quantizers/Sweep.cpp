@@ -186,6 +186,19 @@ void RowSweep::aimDownhill(const Spot &spot, const CodeBlock &block,
   }
 }
 
+/// The moments of a block.
+std::vector<float> RowSweep::blockMetric(const Spot &spot,
+                                         const CodeBlock &block) const {
+  const CodeBatch &batch = spot.batch();
+  const float *moments = spot.feedback.moments[spot.batchIndex].data() +
+                         (block.place - batch.place) * (batch.width + 1);
+  std::vector<float> metric;
+  for (int64_t i = 0; i < block.width; ++i)
+    metric.insert(metric.end(), moments + i * batch.width,
+                  moments + i * batch.width + block.width);
+  return metric;
+}
+
 /// Gives a block of one row (the rows of a tile) the code nearest to `word`;
 /// `ifBetter`: unless what it holds serves it as well. False: it stays as it
 /// is.
@@ -197,9 +210,13 @@ bool RowSweep::codeBlock(const Spot &spot, const CodeBlock &block,
   uint32_t *stored = codes.data() + spot.row * perRow + block.code;
   if (tiles) {
     used = groups == 0 ? nullptr : &paramsOf(spot.row, 0);
-    format.nearestTile(word.data(), used,
-                       height == tileRows ? nullptr : realRows.data(),
-                       tileCodes.data());
+    const float *rowsThatCount = height == tileRows ? nullptr : realRows.data();
+    if (options.tileMetric && block.width == tileColumns &&
+        !spot.feedback.moments.empty())
+      format.nearestTileIn(blockMetric(spot, block).data(), word.data(), used,
+                           rowsThatCount, tileCodes.data());
+    else
+      format.nearestTile(word.data(), used, rowsThatCount, tileCodes.data());
     format.decodeTile(tileCodes.data(), used, decoded.data());
   } else {
     if (groups != 0)

@@ -25,7 +25,8 @@ struct SweepOptions {
   bool staticGroups = false; // scales of groups from the weights themselves
   bool stochastic = false;
   uint64_t seed = 0;
-  float scale = 1; // times every fitted scale
+  bool tileMetric = false; // code tiles in the metric of their moments
+  float scale = 1;         // times every fitted scale
 };
 
 /// What stochastic rounding needs of a scalar format: its levels at scale 1
@@ -114,6 +115,8 @@ private:
   // Codes.
   void aimAtTarget(const Spot &spot, const CodeBlock &block, int64_t height);
   void aimDownhill(const Spot &spot, const CodeBlock &block, int64_t height);
+  std::vector<float> blockMetric(const Spot &spot,
+                                 const CodeBlock &block) const;
   bool codeBlock(const Spot &spot, const CodeBlock &block, int64_t height,
                  bool ifBetter);
   void visitBlock(const Spot &spot, const CodeBlock &block, bool descent);
