@@ -207,6 +207,7 @@ const char *const kFormats[] = {"int<8, group = 32>",
                                 "ternary<2, absmean>",
                                 "e8p",
                                 "aqlm<2x6, group = 8>",
+                                "vptq<1x8, rows = 4>",
                                 "trellis<2>",
                                 "trellis<3, scale = tensor>",
                                 "float<16>"};
