@@ -296,7 +296,10 @@ Error Measurer::measureLosses() {
   walking.layers = [&](qn::LinearOp op) {
     return WeightEvaluator::isWeight(op.getWeight()) && layerOf(op.getWeight());
   };
-  walking.progress = options.progress;
+  if (options.progress)
+    walking.progress = [&](StringRef name, int64_t done, int64_t total) {
+      options.progress("losses", name, done, total);
+    };
   return walkLayers(module, files, data, walking,
                     [&](LayerProblem &problem) -> Expected<HostTensor> {
                       BudgetLayer &layer = *layerOf(problem.weight);
@@ -410,7 +413,7 @@ Error Measurer::measureSensitivities() {
     if (Error error = tape.backward(seeds, take))
       return error;
     if (options.progress)
-      options.progress("sensitivities", round + 1, samples * options.draws);
+      options.progress("sensitivities", "", round + 1, samples * options.draws);
   }
   for (BudgetLayer &layer : layers)
     layer.sensitivity = tokens > 0 ? layer.sensitivity / tokens : 0;

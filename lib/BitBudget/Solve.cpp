@@ -38,7 +38,7 @@ quench::solveBudget(mlir::ModuleOp module, ModelFiles &files,
     if (!plan)
       return plan.takeError();
     if (options.progress)
-      options.progress("prediction", round, kRounds);
+      options.progress("prediction", "", round, kRounds);
     Expected<double> simulated = simulateChoice(
         module, files, data, solved.layers, plan->choice, options);
     if (!simulated)

@@ -237,10 +237,7 @@ Error Compiler::solve(Recipe &recipe) {
     return data.takeError();
   BudgetOptions budgeting = options.budgeting;
   budgeting.threads = threads();
-  budgeting.progress = [&](StringRef name, int64_t done, int64_t total) {
-    if (options.progress)
-      options.progress("budget", name, done, total);
-  };
+  budgeting.progress = options.progress;
   Expected<SolvedBudget> solved =
       solveBudget(*module, files, *data, recipe, *options.budget, budgeting);
   if (!solved)
@@ -248,7 +245,7 @@ Error Compiler::solve(Recipe &recipe) {
   recipe = solved->recipe;
   report.recipe = recipe.name;
   report.budget = std::make_shared<SolvedBudget>(std::move(*solved));
-  return Error::success();
+  return options.solved ? options.solved(*report.budget) : Error::success();
 }
 
 Error Compiler::calibrate() {

@@ -237,7 +237,12 @@ static Error compile() {
     request.budgeting.formats.assign(bitsFormats.begin(), bitsFormats.end());
     request.budgeting.tableFormats = request.budgeting.formats;
   }
+  // The recipe is worth something even if what comes after it fails.
   std::string savePath = saveRecipePath;
+  if (!savePath.empty())
+    request.solved = [savePath](const SolvedBudget &solved) {
+      return writeFile(savePath, printRecipe(solved.recipe));
+    };
   request.progress = [&](StringRef step, StringRef name, int64_t done,
                          int64_t total) {
     progress.update(step, name, done, total);
@@ -246,10 +251,6 @@ static Error compile() {
   Stopwatch watch;
   Error error = compileModel(request, report);
   progress.finish();
-  // The recipe is worth something even if what comes after it failed.
-  if (report.budget && !savePath.empty())
-    error = joinErrors(std::move(error),
-                       writeFile(savePath, printRecipe(report.budget->recipe)));
   if (error)
     return error;
   for (const std::string &note : report.notes)

@@ -32,8 +32,10 @@ struct BudgetOptions {
   /// for each; second moments come from all samples of the data.
   int64_t samples = 2, draws = 2;
   int threads = 1;
-  /// Called with a name, done and total work.
-  std::function<void(llvm::StringRef, int64_t, int64_t)> progress;
+  /// Called with the step's name, what it works on, done and total work.
+  std::function<void(llvm::StringRef step, llvm::StringRef name, int64_t done,
+                     int64_t total)>
+      progress;
 };
 
 /// What a budget is spent on by default: trellis codes and int8 for linear

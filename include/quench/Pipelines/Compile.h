@@ -45,6 +45,8 @@ struct CompileOptions {
   /// What the budget is spent on; threads and progress are those of the
   /// compilation.
   BudgetOptions budgeting;
+  /// Called with the solved budget before the long work that follows.
+  std::function<llvm::Error(const SolvedBudget &)> solved;
   /// Step's name, what it works on now (may be empty), how much is done of how
   /// much.
   std::function<void(llvm::StringRef step, llvm::StringRef name, int64_t done,
