@@ -16,29 +16,28 @@
 using namespace mlir;
 using namespace quench;
 
-static std::string sharedFolder() {
-  if (const char *given = std::getenv("QUENCH_SHARED"))
-    return given;
-  return QUENCH_SOURCE_DIR "/../shared";
+std::string TestModel::path(StringRef name) {
+  const char *given = std::getenv("QUENCH_SHARED");
+  return (given ? given : QUENCH_SOURCE_DIR "/../shared") + ("/" + name).str();
 }
 
 std::unique_ptr<TestModel> TestModel::load(StringRef folder) {
   auto model = std::make_unique<TestModel>();
-  model->folder = sharedFolder() + "/" + folder.str();
-  std::string path = model->folder + "/model.onnx";
-  if (!llvm::sys::fs::exists(path))
+  model->folder = TestModel::path(folder);
+  std::string file = model->folder + "/model.onnx";
+  if (!llvm::sys::fs::exists(file))
     return nullptr;
   DialectRegistry registry;
   registerAllDialects(registry);
   registerImportDialects(registry);
   model->context =
       std::make_unique<MLIRContext>(registry, MLIRContext::Threading::DISABLED);
-  model->owned = llvm::cantFail(importONNX(path, *model->context));
+  model->owned = llvm::cantFail(importONNX(file, *model->context));
   PassManager manager(model->context.get());
   buildImportPipeline(manager);
   if (failed(manager.run(*model->owned)))
     return nullptr;
-  model->opened = std::make_unique<ModelFiles>(path);
+  model->opened = std::make_unique<ModelFiles>(file);
   model->reset();
   return model;
 }

@@ -19,6 +19,9 @@ public:
   /// The model in a folder below the shared one; null: it is not there.
   static std::unique_ptr<TestModel> load(llvm::StringRef folder);
 
+  /// A path below the shared folder.
+  static std::string path(llvm::StringRef name);
+
   mlir::ModuleOp module() { return *owned; }
   mlir::func::FuncOp main();
   quench::Interpreter &interpreter() { return *running; }
