@@ -94,6 +94,12 @@ Value Emitter::loadScales(Value memref, Value at, ScaleKind kind) {
   v = arith::ShLIOp::create(b, loc, v, by);
   return arith::ExtFOp::create(b, loc, floats, bitcast(v, halves));
 }
+Value Emitter::loadTinyScales(Value memref, Value at, ScaleKind kind) {
+  // A float has 13 bits of mantissa more than a half, and 112 more for bias.
+  Value v = arith::ShLIOp::create(b, loc, loadByteWords(memref, at),
+                                  splat(scaleShift(kind) + 13));
+  return bitcast(v, floats);
+}
 Value Emitter::loadByteWords(Value memref, Value at) {
   Value v = loadVector(memref, at, VectorType::get({16}, b.getI8Type()));
   return arith::ExtUIOp::create(b, loc, words, v);

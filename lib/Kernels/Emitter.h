@@ -52,6 +52,10 @@ public:
   mlir::Value loadHalves(mlir::Value memref, mlir::Value at);
   /// 16 scales of a memref of bytes, over scaleFactor(kind).
   mlir::Value loadScales(mlir::Value memref, mlir::Value at, ScaleKind kind);
+  /// The same for kinds that are parts of halves, over 2^112 too: in fewer
+  /// steps, but subnormal floats where they are.
+  mlir::Value loadTinyScales(mlir::Value memref, mlir::Value at,
+                             ScaleKind kind);
   /// 16 bytes of a memref of bytes, as words.
   mlir::Value loadByteWords(mlir::Value memref, mlir::Value at);
   /// A vector of 16 words or floats from a memref of bytes.

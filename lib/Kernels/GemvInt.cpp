@@ -61,7 +61,10 @@ public:
       e.keepRolled = false;
       Value row = e.mul(pass, kPassRows);
       for (int64_t h = 0; h < kPassBlocks; ++h) {
-        Value v = e.mulFloat(rows[h], sx);
+        Value v = rows[h];
+        if (tinyScales())
+          v = e.mulFloat(v, e.splatFloat(0x1p112f));
+        v = e.mulFloat(v, sx);
         if (s.rowScales)
           v = e.mulFloat(v,
                          e.loadHalves(w, e.add(base, s.stream.rowScaleOffset +
@@ -209,6 +212,18 @@ private:
     return rows;
   }
 
+  /// Sums of integers times scales that lack 2^112 lose nothing: what is not 0
+  /// is far enough from the least float.
+  bool tinyScales() const {
+    return s.grouped && scaleShift(s.format.scaleKind()) != 0;
+  }
+  Value groupScales(Value base, int64_t g, int64_t h) {
+    if (!tinyScales())
+      return loadGroupScales(e, s, w, base, g, h);
+    int64_t at = interleavedOffset(s.layout, h, s.layout.scaleOffset(g));
+    return e.loadTinyScales(w, e.add(base, at), s.format.scaleKind());
+  }
+
   /// y = sum * scale + y of a group, for both row blocks.
   void scaleGroup(Value block, Value base, int64_t g, const Accumulators &plan,
                   const Sums &accs, bool corrected, Emitter::Values &ys) {
@@ -221,7 +236,7 @@ private:
       Value rest = corrected ? Value() : correction(block, g, base, h, sum);
       Value total = finish(accs[h], plan, rest);
       ys[h] = e.fma(floatTotal(total, block, g, base, h, sum),
-                    loadGroupScales(e, s, w, base, g, h), ys[h]);
+                    groupScales(base, g, h), ys[h]);
     }
   }
 
