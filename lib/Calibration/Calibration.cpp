@@ -7,6 +7,7 @@
 
 #include "quench/Calibration/Calibration.h"
 #include "Store.h"
+#include "Targets.h"
 #include "quench/Calibration/Walk.h"
 #include "quench/Dialect/Quench/Transforms/Weights.h"
 #include "quench/Runtime/Hash.h"
@@ -115,6 +116,7 @@ static std::string programHash() {
 Expected<std::string> ModelQuantizer::runFolder(const CalibrationData &data) {
   std::string text = programHash() + data.fingerprint() +
                      (options.floatInputs ? " float " : " quantized ") +
+                     (options.floatTargets ? "targets " : "") +
                      (options.gradientWeights ? "gradients " : "");
   {
     llvm::raw_string_ostream os(text);
@@ -229,7 +231,23 @@ Expected<HostTensor> ModelQuantizer::quantize(LayerProblem &layer) {
                  std::to_string(layer.cols) +
                  " channels of some layers, whose second moments are not of "
                  "full rank");
+  std::vector<float> corrected;
+  if (options.floatTargets && problem.hessian) {
+    auto products = layer.pairedInputs();
+    if (!products)
+      return products.takeError();
+    auto values = layer.values();
+    if (!values)
+      return values.takeError();
+    if (!products->empty())
+      corrected = correctedWeights(*values, layer.rows, **inputs, *products,
+                                   options.threads);
+    if (corrected.empty())
+      note = "its inputs cannot be compared with the float model's";
+  }
   auto read = [&](int64_t, int64_t) -> Expected<const float *> {
+    if (!corrected.empty())
+      return corrected.data();
     return layer.values();
   };
   Expected<PackedWeight> packed =
@@ -290,6 +308,7 @@ Error ModelQuantizer::walk(const CalibrationData &data,
   }
   walking.threads = options.threads;
   walking.floatInputs = options.floatInputs;
+  walking.pairInputs = options.floatTargets;
   walking.layers = [&](qn::LinearOp op) {
     auto quantize = op.getWeight().getDefiningOp<qn::QuantizeOp>();
     return quantize && quantizers.lookup(quantize) &&

@@ -23,6 +23,12 @@ llvm::Expected<InputMoments> computeMoments(const SpillFile &file,
                                             int64_t samples, int threads,
                                             llvm::ArrayRef<float> weights = {});
 
+/// Sum of a b^T, [cols][cols], for rows a of one file and b of the other, with
+/// their weights. Empty: rows of one of them are left out.
+llvm::Expected<std::vector<double>>
+computeProducts(const SpillFile &a, const SpillFile &b, int64_t samples,
+                int threads, llvm::ArrayRef<float> weights = {});
+
 } // namespace quench
 
 #endif // QUENCH_LIB_CALIBRATION_MOMENTS_H

@@ -17,6 +17,7 @@
 #include "llvm/Support/JSON.h"
 #include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/Path.h"
+#include <deque>
 #include <mutex>
 
 using namespace mlir;
@@ -40,6 +41,15 @@ struct OneThreadProducts {
   ~OneThreadProducts() { setProductThreads(before); }
 };
 
+/// Samples on their way, with one kind of weights.
+struct Stream {
+  const char *prefix = "";
+  bool isFloat = false;
+  llvm::DenseMap<Value, std::unique_ptr<SpillFile>> spilled;
+  std::vector<Value> set; // weights in the interpreters now
+  std::vector<std::unique_ptr<Interpreter>> interpreters, idle;
+};
+
 class Walker {
 public:
   Walker(ModuleOp module, func::FuncOp main, ModelFiles &files,
@@ -49,7 +59,13 @@ public:
         evaluator(module, files), data(data), options(options), visit(visit),
         plan(main, [&](qn::LinearOp op) {
           return !options.layers || options.layers(op);
-        }) {}
+        }) {
+    streams.emplace_back().isFloat = options.floatInputs;
+    if (options.pairInputs && !options.floatInputs) {
+      streams.emplace_back().isFloat = true;
+      streams.back().prefix = "float-";
+    }
+  }
 
   Error run();
 
@@ -57,16 +73,19 @@ private:
   class Problem;
 
   Error prepareFolder();
-  Error makeInterpreters();
+  Error makeInterpreters(Stream &stream);
   Error resume(size_t &next);
-  Error advance(size_t index);
-  Error runSample(const PlannedCut &cut, int64_t sample);
+  Error advance(Stream &stream, size_t index);
+  Error runSample(Stream &stream, const PlannedCut &cut, int64_t sample);
   Error visitCut(size_t index);
   Error visitLayer(unsigned layer, unsigned site);
   Error visitPassed(size_t index);
-  Error setWeights(const PlannedCut &cut);
-  void clearWeights();
-  Expected<HostTensor> numbersOf(Value weight);
+  Error setWeights(Stream &stream, const PlannedCut &cut);
+  void clearWeights(Stream &stream);
+  Expected<HostTensor> numbersOf(Stream &stream, Value weight);
+  std::string spillPath(const Stream &stream, Value value) const {
+    return pathOf(stream.prefix + plan.nameOf(value) + ".spill");
+  }
   Error checkpoint(size_t index);
   std::string pathOf(const llvm::Twine &name) const {
     return (llvm::Twine(folder) + "/" + name).str();
@@ -87,15 +106,14 @@ private:
   WalkPlan plan;
 
   std::string folder;
-  llvm::DenseMap<Value, std::unique_ptr<SpillFile>> spilled;
+  std::deque<Stream> streams; // the first one is visited
   llvm::DenseMap<Value, HostTensor> replaced; // by visits
-  std::vector<Value> set;                     // in the interpreters now
-  std::vector<std::unique_ptr<Interpreter>> interpreters, idle;
   std::mutex lock;
 
-  double total = 0, done = 0; // work
-  std::string name;           // of the layer that is worked on
-  std::optional<InputMoments> moments;
+  double total = 0, done = 0;          // work
+  std::string name;                    // of the layer that is worked on
+  std::optional<InputMoments> moments; // of the site that is visited
+  std::vector<double> products;        // the same
 };
 
 class Walker::Problem : public LayerProblem {
@@ -135,7 +153,7 @@ public:
       return &*moments;
     Value input = walker.plan.sites[site].input;
     Expected<InputMoments> computed =
-        computeMoments(*walker.spilled[input], walker.data.size(),
+        computeMoments(*walker.streams[0].spilled[input], walker.data.size(),
                        walker.options.threads, weights);
     if (!computed)
       return createStringError("'" + name +
@@ -148,9 +166,30 @@ public:
     return &*moments;
   }
 
+  Expected<llvm::ArrayRef<double>> pairedInputs() override {
+    if (site < 0 || walker.streams.size() < 2)
+      return createStringError("'" + name + "' has no inputs to compare");
+    llvm::ArrayRef<float> weights;
+    if (walker.options.rowWeights)
+      weights = walker.options.rowWeights(op);
+    std::vector<double> &sum = weights.empty() ? walker.products : products;
+    if (sum.empty()) {
+      Value input = walker.plan.sites[site].input;
+      auto computed = computeProducts(
+          *walker.streams[1].spilled[input], *walker.streams[0].spilled[input],
+          walker.data.size(), walker.options.threads, weights);
+      if (!computed)
+        return createStringError("'" + name +
+                                 "': " + llvm::toString(computed.takeError()));
+      sum = std::move(*computed);
+    }
+    return llvm::ArrayRef<double>(sum);
+  }
+
 private:
   Walker &walker;
   int site;
+  std::vector<double> products;
   std::optional<InputMoments> weighted; // of this layer only
   std::vector<float> numbers;
 };
@@ -186,7 +225,7 @@ static double visitWork(qn::LinearOp op) {
 void Walker::countWork() {
   double rows = data.tokens();
   for (const PlannedCut &cut : plan.cuts)
-    total += workOf(cut.ops) * rows;
+    total += workOf(cut.ops) * rows * streams.size();
   for (const PlannedLayer &layer : plan.layers)
     total += visitWork(layer.readers.front());
 }
@@ -203,84 +242,87 @@ void Walker::progress(StringRef name, double more) {
 // Weights on the way
 //===----------------------------------------------------------------------===//
 
-Expected<HostTensor> Walker::numbersOf(Value weight) {
-  if (!options.floatInputs)
+Expected<HostTensor> Walker::numbersOf(Stream &stream, Value weight) {
+  if (!stream.isFloat)
     if (auto found = replaced.find(weight); found != replaced.end())
       return found->second;
-  if (options.floatInputs)
+  if (stream.isFloat)
     if (auto quantize = weight.getDefiningOp<qn::QuantizeOp>())
-      return interpreters.front()->evaluateWeight(quantize.getInput());
-  return interpreters.front()->evaluateWeight(weight);
+      return stream.interpreters.front()->evaluateWeight(quantize.getInput());
+  return stream.interpreters.front()->evaluateWeight(weight);
 }
 
 /// Evaluates the weights of the next ops once for all interpreters.
-Error Walker::setWeights(const PlannedCut &cut) {
+Error Walker::setWeights(Stream &stream, const PlannedCut &cut) {
   for (Operation *op : cut.ops)
     for (Value value : valuesReadBy(op)) {
-      if (!WeightEvaluator::isWeight(value) || llvm::is_contained(set, value))
+      if (!WeightEvaluator::isWeight(value) ||
+          llvm::is_contained(stream.set, value))
         continue;
       // Numbers that layers read where they lie.
       auto leaf = value.getDefiningOp<qn::WeightOp>();
       if (leaf && leaf.getType().getElementType().isF32() &&
           (!leaf.getTranspose() || isa<qn::LinearOp>(op)) &&
-          !replaced.contains(value))
+          (stream.isFloat || !replaced.contains(value)))
         if (auto initializer =
                 symbols.lookup<qn::InitializerOp>(leaf.getInitializer());
             initializer && initializer.getTensorType().getElementType().isF32())
           continue;
-      Expected<HostTensor> numbers = numbersOf(value);
+      Expected<HostTensor> numbers = numbersOf(stream, value);
       if (!numbers)
         return numbers.takeError();
-      for (auto &interpreter : interpreters)
+      for (auto &interpreter : stream.interpreters)
         interpreter->setWeight(value, *numbers);
-      set.push_back(value);
+      stream.set.push_back(value);
     }
   return Error::success();
 }
 
-void Walker::clearWeights() {
-  for (Value value : set)
-    for (auto &interpreter : interpreters)
+void Walker::clearWeights(Stream &stream) {
+  for (Value value : stream.set)
+    for (auto &interpreter : stream.interpreters)
       interpreter->setWeight(value, {});
-  set.clear();
+  stream.set.clear();
 }
 
 //===----------------------------------------------------------------------===//
 // Samples
 //===----------------------------------------------------------------------===//
 
-Error Walker::makeInterpreters() {
+Error Walker::makeInterpreters(Stream &stream) {
   InterpreterOptions settings;
   settings.files = &files;
   settings.weightCacheBytes = 0;
-  settings.floatActivations = options.floatInputs;
+  settings.floatActivations = stream.isFloat;
   settings.quantized = options.quantized;
   int64_t count = std::clamp<int64_t>(options.threads, 1, data.size());
   for (int64_t i = 0; i < count; ++i) {
     Expected<Interpreter> made = Interpreter::create(module, settings);
     if (!made)
       return made.takeError();
-    interpreters.push_back(std::make_unique<Interpreter>(std::move(*made)));
+    stream.interpreters.push_back(
+        std::make_unique<Interpreter>(std::move(*made)));
   }
   return Error::success();
 }
 
-Error Walker::runSample(const PlannedCut &cut, int64_t sample) {
+Error Walker::runSample(Stream &stream, const PlannedCut &cut, int64_t sample) {
   Expected<SmallVector<HostTensor>> inputs = data.inputs(main, sample);
   if (!inputs)
     return inputs.takeError();
   Interpreter *interpreter;
   {
     std::lock_guard<std::mutex> guard(lock);
-    interpreter = idle.back().release();
-    idle.pop_back();
+    interpreter = stream.idle.back().release();
+    stream.idle.pop_back();
   }
   auto work = [&]() -> Error {
     Interpreter::Values values;
     if (Error error = interpreter->begin(main.getName(), *inputs, values))
       return error;
     for (Value value : cut.read) {
-      Expected<HostTensor> tensor = spilled.find(value)->second->read(sample);
+      Expected<HostTensor> tensor =
+          stream.spilled.find(value)->second->read(sample);
       if (!tensor)
         return tensor.takeError();
       values[value] = std::move(*tensor);
@@ -292,31 +334,30 @@ Error Walker::runSample(const PlannedCut &cut, int64_t sample) {
       Expected<HostTensor> tensor = interpreter->valueOf(value, values);
       if (!tensor)
         return tensor.takeError();
-      if (Error error = spilled.find(value)->second->write(sample, *tensor))
+      if (Error error =
+              stream.spilled.find(value)->second->write(sample, *tensor))
         return error;
     }
     return Error::success();
   };
   Error error = work();
   std::lock_guard<std::mutex> guard(lock);
-  idle.emplace_back(interpreter);
+  stream.idle.emplace_back(interpreter);
   return error;
 }
 
 /// Brings all samples to a cut.
-Error Walker::advance(size_t index) {
+Error Walker::advance(Stream &stream, size_t index) {
   const PlannedCut &cut = plan.cuts[index];
   for (Value value : cut.written) {
-    auto file =
-        SpillFile::create(pathOf(plan.nameOf(value) + ".spill"), data.size());
+    auto file = SpillFile::create(spillPath(stream, value), data.size());
     if (!file)
       return file.takeError();
-    spilled[value] = std::move(*file);
+    stream.spilled[value] = std::move(*file);
   }
-  if (Error error = setWeights(cut))
+  if (Error error = setWeights(stream, cut))
     return error;
-  std::vector<std::unique_ptr<Interpreter>> all;
-  idle.swap(interpreters);
+  stream.idle.swap(stream.interpreters);
   std::mutex errorLock;
   Error failure = Error::success();
   bool failed = false;
@@ -329,7 +370,7 @@ Error Walker::advance(size_t index) {
       if (failed)
         return;
     }
-    Error error = runSample(cut, sample);
+    Error error = runSample(stream, cut, sample);
     std::lock_guard<std::mutex> guard(errorLock);
     progress(name, each);
     if (!error)
@@ -345,8 +386,8 @@ Error Walker::advance(size_t index) {
       llvm::consumeError(std::move(error));
     }
   });
-  idle.swap(interpreters);
-  clearWeights();
+  stream.idle.swap(stream.interpreters);
+  clearWeights(stream);
   return failure;
 }
 
@@ -371,11 +412,13 @@ Error Walker::visitLayer(unsigned layer, unsigned site) {
 Error Walker::visitCut(size_t index) {
   for (unsigned site : plan.cuts[index].sites) {
     moments.reset();
+    products.clear();
     for (unsigned layer : plan.sites[site].layers)
       if (Error error = visitLayer(layer, site))
         return error;
   }
   moments.reset();
+  products = {};
   // Weights that nothing reads any more leave memory.
   for (const PlannedLayer &layer : plan.layers)
     if (layer.lastRead < plan.cuts[index].position)
@@ -430,13 +473,15 @@ Error Walker::checkpoint(size_t index) {
     if (error)
       return error;
   }
-  SmallVector<Value> dead;
-  for (auto &[value, file] : spilled)
-    if (!llvm::is_contained(cut.live, value))
-      dead.push_back(value);
-  for (Value value : dead) {
-    spilled[value]->remove();
-    spilled.erase(value);
+  for (Stream &stream : streams) {
+    SmallVector<Value> dead;
+    for (auto &[value, file] : stream.spilled)
+      if (!llvm::is_contained(cut.live, value))
+        dead.push_back(value);
+    for (Value value : dead) {
+      stream.spilled[value]->remove();
+      stream.spilled.erase(value);
+    }
   }
   return Error::success();
 }
@@ -458,18 +503,19 @@ Error Walker::resume(size_t &next) {
       object ? object->getInteger("cut") : std::nullopt;
   if (!index || *index < 0 || *index >= int64_t(plan.cuts.size()))
     return Error::success();
-  for (Value live : plan.cuts[*index].live) {
-    auto file =
-        SpillFile::open(pathOf(plan.nameOf(live) + ".spill"), data.size());
-    if (!file) {
-      llvm::consumeError(file.takeError());
-      spilled.clear();
-      return Error::success();
+  for (Stream &stream : streams)
+    for (Value live : plan.cuts[*index].live) {
+      auto file = SpillFile::open(spillPath(stream, live), data.size());
+      if (!file) {
+        llvm::consumeError(file.takeError());
+        for (Stream &any : streams)
+          any.spilled.clear();
+        return Error::success();
+      }
+      stream.spilled[live] = std::move(*file);
     }
-    spilled[live] = std::move(*file);
-  }
   for (int64_t i = 0; i <= *index; ++i) {
-    done += workOf(plan.cuts[i].ops) * data.tokens();
+    done += workOf(plan.cuts[i].ops) * data.tokens() * streams.size();
     for (unsigned site : plan.cuts[i].sites)
       for (unsigned layer : plan.sites[site].layers)
         done += i < *index ? visitWork(plan.layers[layer].readers.front()) : 0;
@@ -491,8 +537,9 @@ Error Walker::run() {
     return error;
   countWork();
   auto steps = [&]() -> Error {
-    if (Error error = makeInterpreters())
-      return error;
+    for (Stream &stream : streams)
+      if (Error error = makeInterpreters(stream))
+        return error;
     size_t next = 0;
     if (options.resume)
       if (Error error = resume(next))
@@ -501,8 +548,9 @@ Error Walker::run() {
       name = nameOfLayer(
           plan.layers[plan.sites[plan.cuts[next].sites.front()].layers.front()]
               .readers.front());
-      if (Error error = advance(next))
-        return error;
+      for (Stream &stream : streams)
+        if (Error error = advance(stream, next))
+          return error;
       if (Error error = checkpoint(next))
         return error;
       if (Error error = visitCut(next))
@@ -513,8 +561,9 @@ Error Walker::run() {
   Error error = steps();
   // An error leaves what a later run may go on with.
   if (!error || options.folder.empty()) {
-    for (auto &[value, file] : spilled)
-      file->remove();
+    for (Stream &stream : streams)
+      for (auto &[value, file] : stream.spilled)
+        file->remove();
     llvm::sys::fs::remove(checkpointPath());
     if (options.folder.empty())
       llvm::sys::fs::remove(folder);

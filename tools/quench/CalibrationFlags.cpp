@@ -28,6 +28,11 @@ CalibrationFlags::CalibrationFlags(cl::SubCommand &command)
              cl::desc("What layers are calibrated on: what the quantized "
                       "layers before them deliver (quantized, the default) or "
                       "what the float model does (float)")),
+      targets("calib-targets", cl::init("own"), cl::value_desc("KIND"),
+              cl::sub(command),
+              cl::desc("What layers are to deliver on these inputs: what their "
+                       "own weights do (own, the default), or what the float "
+                       "model's layers do on theirs (float): twice the time")),
       weights("calib-weights", cl::init("equal"), cl::value_desc("KIND"),
               cl::sub(command),
               cl::desc("How much each token counts in second moments: equal "
@@ -42,6 +47,11 @@ CalibrationFlags::CalibrationFlags(cl::SubCommand &command)
 std::string CalibrationFlags::check() const {
   if (inputs != "quantized" && inputs != "float")
     return "--calib-inputs " + inputs + ": quantized or float is accepted";
+  if (targets != "own" && targets != "float")
+    return "--calib-targets " + targets + ": own or float is accepted";
+  if (targets == "float" && inputs == "float")
+    return "--calib-targets float and --calib-inputs float say the same twice: "
+           "layers have one of them";
   if (weights != "equal" && weights != "gradient")
     return "--calib-weights " + weights + ": equal or gradient is accepted";
   if (samples < 0)
@@ -59,6 +69,7 @@ CalibrationOptions CalibrationFlags::options() const {
   options.data.maxSamples = samples;
   options.data.context = context;
   options.floatInputs = inputs == "float";
+  options.floatTargets = targets == "float";
   options.gradientWeights = weights == "gradient";
   options.cache = cache;
   options.resume = resume;

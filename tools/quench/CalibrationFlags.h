@@ -27,7 +27,7 @@ public:
 private:
   llvm::cl::opt<std::string> data;
   NumberOption<int64_t> samples, context;
-  llvm::cl::opt<std::string> inputs, weights, cache;
+  llvm::cl::opt<std::string> inputs, targets, weights, cache;
   llvm::cl::opt<bool> resume;
 };
 

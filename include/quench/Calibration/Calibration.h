@@ -21,6 +21,10 @@ struct CalibrationOptions {
   CalibrationData::Options data;
   /// Inputs of the float model instead of what quantized layers deliver.
   bool floatInputs = false;
+  /// Layers are to give on their inputs what the float model's layers give on
+  /// theirs, instead of what their own weights would: errors of layers before
+  /// are made good for. Twice the time. Not with floatInputs.
+  bool floatTargets = false;
   /// Each row of a layer's input counts by the squared gradient of the float
   /// model's loss by the layer's output there (Sensitivity.h): errors are kept
   /// small where they matter. One run forward and backward more.

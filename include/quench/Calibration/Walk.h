@@ -58,6 +58,10 @@ public:
   /// first call for a site, valid during the visit. Where no row is finite all
   /// of them are 0.
   virtual llvm::Expected<const InputMoments *> inputs() = 0;
+  /// With WalkOptions::pairInputs: sum of x' x^T, [cols][cols], over the rows
+  /// of inputs(), where x' is what the float model has in place of x. Empty:
+  /// rows were left out. Valid during the visit.
+  virtual llvm::Expected<llvm::ArrayRef<double>> pairedInputs() = 0;
 };
 
 struct WalkOptions {
@@ -66,6 +70,9 @@ struct WalkOptions {
   /// site sees what the float model gives it. Otherwise they go on with what
   /// the visitor gives.
   bool floatInputs = false;
+  /// The float model goes along, so that its inputs can be compared: twice the
+  /// time and files. Not with floatInputs.
+  bool pairInputs = false;
   /// Which layers are visited; null: all with a constant weight.
   std::function<bool(qn::LinearOp)> layers;
   /// Gives the numbers of quantized weights that are not visited; null: they

@@ -6,6 +6,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "Models.h"
+#include "Targets.h"
 #include <cmath>
 
 using namespace mlir;
@@ -125,6 +126,72 @@ TEST(Walk, LayersSeeWhatReplacedOnesDeliver) {
     EXPECT_EQ(seen[i].first, kOrder[i]);
     expectMoments(seen[i].second.moments, expected[kOrder[i]], kOrder[i]);
   }
+}
+
+TEST(Walk, PairsInputsWithThoseOfTheFloatModel) {
+  TwoBlocks model;
+  auto samples = someTokens(5, 60);
+  auto data = CalibrationData::ofTokens(model.main(), samples, "data");
+  ASSERT_TRUE(bool(data));
+  std::map<std::string, Matrix> half;
+  for (const std::string &name : kOrder) {
+    half[name] = model.weight(name);
+    for (double &value : half[name].v)
+      value *= 0.5;
+  }
+  auto original = model.inputs(samples), expected = model.inputs(samples, half);
+  WalkOptions options;
+  options.pairInputs = true;
+  options.threads = 2;
+  int visits = 0;
+  llvm::Error error = walkLayers(
+      model.module(), model.files(), *data, options,
+      [&](LayerProblem &problem) -> llvm::Expected<HostTensor> {
+        ++visits;
+        const Matrix &a = original[problem.name], &b = expected[problem.name];
+        auto moments = problem.inputs();
+        auto products = problem.pairedInputs();
+        auto values = problem.values();
+        if (!moments || !products || !values)
+          return llvm::createStringError("no statistics");
+        expectMoments(**moments, b, problem.name);
+        EXPECT_EQ(int64_t(products->size()), a.cols * a.cols);
+        double scale = 0, worst = 0;
+        for (int64_t i = 0; i < a.cols; ++i)
+          for (int64_t j = 0; j < a.cols; ++j) {
+            double sum = 0;
+            for (int64_t r = 0; r < a.rows; ++r)
+              sum += a.at(r, i) * b.at(r, j);
+            scale = std::max(scale, std::fabs(sum));
+            worst =
+                std::max(worst, std::fabs(sum - (*products)[i * a.cols + j]));
+          }
+        EXPECT_LT(worst, 2e-6 * scale) << problem.name;
+
+        // (W' - W) (H + damping) = W (P - H)
+        int64_t n = problem.cols;
+        std::vector<float> corrected =
+            correctedWeights(*values, problem.rows, **moments, *products, 2);
+        EXPECT_EQ(int64_t(corrected.size()), problem.rows * n);
+        const std::vector<double> &h = (*moments)->second;
+        double trace = 0;
+        for (int64_t i = 0; i < n; ++i)
+          trace += h[i * n + i];
+        for (int64_t r = 0; r < problem.rows; ++r)
+          for (int64_t j = 0; j < n; ++j) {
+            double left = 0, right = 0;
+            for (int64_t i = 0; i < n; ++i) {
+              double w = (*values)[r * n + i];
+              double damped = h[i * n + j] + (i == j ? 0.01 * trace / n : 0);
+              left += (corrected[r * n + i] - w) * damped;
+              right += w * ((*products)[i * n + j] - h[i * n + j]);
+            }
+            EXPECT_NEAR(left, right, 1e-5 * (1 + trace)) << problem.name;
+          }
+        return halved(*values, problem.rows, problem.cols);
+      });
+  EXPECT_EQ(takeMessage(std::move(error)), "");
+  EXPECT_EQ(visits, 8);
 }
 
 static void expectEqual(const AllSeen &a, const AllSeen &b) {
