@@ -7,6 +7,7 @@
 
 #include "Errors.h"
 #include "quench/BitBudget/Budget.h"
+#include "quench/Calibration/Cache.h"
 #include "quench/Calibration/Walk.h"
 #include "quench/Dialect/Quench/Transforms/Weights.h"
 #include "quench/Quantization/Quantizer.h"
@@ -436,9 +437,102 @@ Expected<std::vector<BudgetLayer>> Measurer::run() {
   return std::move(layers);
 }
 
+//===----------------------------------------------------------------------===//
+// Kept for other budgets
+//===----------------------------------------------------------------------===//
+
+static void write(CacheWriter &writer, const BudgetLayer &layer) {
+  writer.text(layer.key);
+  writer.number<uint64_t>(layer.readers.size());
+  for (const BudgetLayer::Reader &reader : layer.readers) {
+    writer.text(reader.name);
+    writer.text(reader.role);
+  }
+  writer.text(layer.quantizer);
+  writer.number(layer.activations ? static_cast<int>(*layer.activations) : -1);
+  for (int64_t value : {layer.block, layer.rows, layer.cols, layer.errorRows})
+    writer.number(value);
+  for (double value : {layer.sensitivity, layer.errorLoss})
+    writer.number(value);
+  writer.numbers(layer.errors);
+  writer.numbers(layer.rowSizes);
+  writer.number<uint64_t>(layer.options.size());
+  for (const FormatLoss &option : layer.options) {
+    writer.text(option.format);
+    writer.number(option.bits);
+    writer.number(option.loss);
+  }
+  writer.text(layer.note);
+}
+
+static BudgetLayer read(CacheReader &reader) {
+  BudgetLayer layer;
+  layer.key = reader.text();
+  layer.readers.resize(reader.number<uint64_t>());
+  for (BudgetLayer::Reader &entry : layer.readers) {
+    entry.name = reader.text();
+    entry.role = reader.text();
+  }
+  layer.quantizer = reader.text();
+  if (int activations = reader.number<int>(); activations >= 0)
+    layer.activations = static_cast<Activations>(activations);
+  for (int64_t *value :
+       {&layer.block, &layer.rows, &layer.cols, &layer.errorRows})
+    *value = reader.number<int64_t>();
+  for (double *value : {&layer.sensitivity, &layer.errorLoss})
+    *value = reader.number<double>();
+  layer.errors = reader.numbers<float>();
+  layer.rowSizes = reader.numbers<float>();
+  layer.options.resize(reader.number<uint64_t>());
+  for (FormatLoss &option : layer.options) {
+    option.format = reader.text();
+    option.bits = reader.number<int64_t>();
+    option.loss = reader.number<double>();
+  }
+  layer.note = reader.text();
+  return layer;
+}
+
+/// All that the measured layers depend on.
+static std::string contentOf(ModuleOp module, const CalibrationData &data,
+                             const Recipe &base, const BudgetOptions &options) {
+  std::string text = data.fingerprint() + printRecipe(base);
+  for (const auto *formats : {&options.formats, &options.tableFormats}) {
+    for (const std::string &format : *formats)
+      text += format + ";";
+    text += "\n";
+  }
+  llvm::raw_string_ostream os(text);
+  os << options.samples << " " << options.draws << "\n";
+  module.print(os, OpPrintingFlags().enableDebugInfo());
+  return text;
+}
+
 Expected<std::vector<BudgetLayer>>
 quench::measureLayers(ModuleOp module, ModelFiles &files,
                       const CalibrationData &data, const Recipe &base,
                       const BudgetOptions &options) {
-  return Measurer(module, files, data, base, options).run();
+  Expected<std::string> path =
+      cachePath(module, files, options.cache,
+                contentOf(module, data, base, options), ".budget");
+  if (!path)
+    return path.takeError();
+  std::vector<BudgetLayer> layers;
+  if (std::optional<CacheReader> found = CacheReader::open(*path)) {
+    layers.resize(found->number<uint64_t>());
+    for (BudgetLayer &layer : layers)
+      layer = read(*found);
+    return layers;
+  }
+  Expected<std::vector<BudgetLayer>> measured =
+      Measurer(module, files, data, base, options).run();
+  if (!measured)
+    return measured.takeError();
+  CacheWriter writer;
+  writer.number<uint64_t>(measured->size());
+  for (const BudgetLayer &layer : *measured)
+    write(writer, layer);
+  if (Error error = writer.write(*path))
+    return std::move(error);
+  return measured;
 }

@@ -8,6 +8,7 @@
 #include "quench/Calibration/Calibration.h"
 #include "Store.h"
 #include "Targets.h"
+#include "quench/Calibration/Cache.h"
 #include "quench/Calibration/Walk.h"
 #include "quench/Dialect/Quench/Transforms/Weights.h"
 #include "quench/Runtime/Hash.h"
@@ -18,6 +19,7 @@
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/Path.h"
+#include <dlfcn.h>
 #include <set>
 
 using namespace mlir;
@@ -54,7 +56,10 @@ private:
   Error findTargets();
   Error needsData() const;
   Expected<std::string> runFolder(const CalibrationData &data);
+  Expected<std::string> rowWeightsPath(const CalibrationData &data);
   Expected<bool> isComplete();
+  Expected<std::vector<Sample>> samplesOf(const CalibrationData &data);
+  Error tune(const CalibrationData &data, CalibratedWeights &result);
   Error weighRows(const CalibrationData &data);
   Error walk(const CalibrationData &data, CalibratedWeights &result);
   Expected<HostTensor> quantize(LayerProblem &problem);
@@ -100,21 +105,21 @@ Error ModelQuantizer::needsData() const {
       "--tokenizer) or token ids [samples, tokens] as .npy");
 }
 
-/// A file's contents as a number.
-static std::string hashText(StringRef bytes) {
-  return llvm::utohexstr(quench_hash(bytes.data(), bytes.size()), true, 16);
-}
-
-/// This program: another one may choose other codes.
-static std::string programHash() {
-  std::string path = llvm::sys::fs::getMainExecutable(
-      nullptr, reinterpret_cast<void *>(&programHash));
-  auto buffer = llvm::MemoryBuffer::getFile(path, false, false);
-  return buffer ? hashText((*buffer)->getBuffer()) : "";
+/// What tokens count depends on the maps of a recipe, not on its formats.
+Expected<std::string>
+ModelQuantizer::rowWeightsPath(const CalibrationData &data) {
+  std::string text = data.fingerprint();
+  module.walk([&](qn::LinearOp op) {
+    Value weight = op.getWeight();
+    if (auto quantize = weight.getDefiningOp<qn::QuantizeOp>())
+      weight = quantize.getInput();
+    text += WeightEvaluator::key(weight) + "\n";
+  });
+  return cachePath(module, files, options.cache, text, ".tokens");
 }
 
 Expected<std::string> ModelQuantizer::runFolder(const CalibrationData &data) {
-  std::string text = programHash() + data.fingerprint() +
+  std::string text = data.fingerprint() +
                      (options.floatInputs ? " float " : " quantized ") +
                      (options.floatTargets ? "targets " : "") +
                      (options.gradientWeights ? "gradients " : "");
@@ -122,27 +127,7 @@ Expected<std::string> ModelQuantizer::runFolder(const CalibrationData &data) {
     llvm::raw_string_ostream os(text);
     module.print(os, OpPrintingFlags().enableDebugInfo(false));
   }
-  std::set<std::string> names;
-  for (auto init : module.getOps<qn::InitializerOp>())
-    if (auto file = dyn_cast<qn::FileAttr>(init.getSource()))
-      names.insert(file.getPath().str());
-  for (const std::string &name : names) {
-    Expected<llvm::ArrayRef<char>> bytes = files.getAll(name);
-    if (!bytes)
-      return bytes.takeError();
-    text += hashText({bytes->data(), bytes->size()});
-    files.release(*bytes);
-  }
-  llvm::SmallString<256> folder(options.cache);
-  if (folder.empty()) {
-    if (!llvm::sys::path::cache_directory(folder))
-      return createStringError(
-          "there is no folder for quantized weights; give --cache DIR");
-    llvm::sys::path::append(folder, "quench");
-  }
-  StringRef model = llvm::sys::path::stem(files.getModelPath());
-  llvm::sys::path::append(folder, model + "-" + hashText(text));
-  return folder.str().str();
+  return cachePath(module, files, options.cache, text);
 }
 
 /// Whether all weights that need second moments are there.
@@ -262,7 +247,8 @@ Expected<HostTensor> ModelQuantizer::quantize(LayerProblem &layer) {
   return numbers;
 }
 
-Error ModelQuantizer::weighRows(const CalibrationData &data) {
+Expected<std::vector<Sample>>
+ModelQuantizer::samplesOf(const CalibrationData &data) {
   auto main = module.lookupSymbol<func::FuncOp>("main");
   std::vector<Sample> samples;
   for (int64_t i = 0; i < data.size(); ++i) {
@@ -271,13 +257,53 @@ Error ModelQuantizer::weighRows(const CalibrationData &data) {
       return inputs.takeError();
     samples.push_back(std::move(*inputs));
   }
+  return samples;
+}
+
+Error ModelQuantizer::tune(const CalibrationData &data,
+                           CalibratedWeights &result) {
+  if (options.tuning.steps <= 0)
+    return Error::success();
+  Expected<std::vector<Sample>> samples = samplesOf(data);
+  if (!samples)
+    return samples.takeError();
+  TuneOptions tuning = options.tuning;
+  tuning.threads = options.threads;
+  tuning.progress = [&](StringRef what, int64_t done, int64_t total) {
+    if (options.progress)
+      options.progress(("tune: " + what).str(), done, total);
+  };
+  Expected<std::unique_ptr<WeightSource>> tuned =
+      tuneModel(module, files, *samples, std::move(result.weights), tuning,
+                result.tuning);
+  if (!tuned)
+    return tuned.takeError();
+  result.weights = std::move(*tuned);
+  if (result.tuning.undone)
+    result.notes.push_back("tuning made the loss greater and was undone");
+  return Error::success();
+}
+
+Error ModelQuantizer::weighRows(const CalibrationData &data) {
+  Expected<std::string> path = rowWeightsPath(data);
+  if (!path)
+    return path.takeError();
+  auto main = module.lookupSymbol<func::FuncOp>("main");
+  if (std::optional<CacheReader> found = CacheReader::open(*path)) {
+    main.walk(
+        [&](qn::LinearOp op) { rowWeights[op] = found->numbers<float>(); });
+    return Error::success();
+  }
+  Expected<std::vector<Sample>> samples = samplesOf(data);
+  if (!samples)
+    return samples.takeError();
   SensitivityOptions sensing;
   sensing.progress = [&](int64_t done, int64_t total) {
     if (options.progress)
       options.progress("gradients", done, total);
   };
   Expected<std::vector<LayerSensitivity>> layers =
-      layerSensitivities(module, files, samples, sensing);
+      layerSensitivities(module, files, *samples, sensing);
   if (!layers)
     return layers.takeError();
   for (LayerSensitivity &layer : *layers) {
@@ -290,7 +316,9 @@ Error ModelQuantizer::weighRows(const CalibrationData &data) {
       weight *= static_cast<float>(layer.tokens.size() / sum);
     rowWeights[layer.op] = std::move(layer.tokens);
   }
-  return Error::success();
+  CacheWriter writer;
+  main.walk([&](qn::LinearOp op) { writer.numbers(rowWeights[op]); });
+  return writer.write(*path);
 }
 
 Error ModelQuantizer::walk(const CalibrationData &data,
@@ -344,9 +372,12 @@ Expected<CalibratedWeights> ModelQuantizer::run() {
   result.tokens = data->tokens();
   result.notes = data->notes;
   if (targets.empty()) {
-    result.notes.push_back(
-        "no quantizer of the recipe makes use of calibration data");
+    if (options.tuning.steps <= 0)
+      result.notes.push_back(
+          "no quantizer of the recipe makes use of calibration data");
     result.weights = std::make_unique<NoWeights>();
+    if (Error error = tune(*data, result))
+      return std::move(error);
     return result;
   }
   Expected<std::string> folder = runFolder(*data);
@@ -363,9 +394,13 @@ Expected<CalibratedWeights> ModelQuantizer::run() {
     return complete.takeError();
   result.reused = *complete;
   if (!*complete) {
-    if (!options.resume && !store->isFinished())
+    if (!options.resume && !store->isFinished()) {
+      if (store->hasWeights())
+        notes.insert("an unfinished run was begun anew; --resume goes on with "
+                     "one");
       if (Error error = store->clear())
         return std::move(error);
+    }
     if (Error error = walk(*data, result))
       return std::move(error);
     if (Error error = store->setFinished())
@@ -373,6 +408,8 @@ Expected<CalibratedWeights> ModelQuantizer::run() {
   }
   result.notes.insert(result.notes.end(), notes.begin(), notes.end());
   result.weights = std::move(store);
+  if (Error error = tune(*data, result))
+    return std::move(error);
   return result;
 }
 

@@ -237,6 +237,7 @@ Error Compiler::solve(Recipe &recipe) {
     return data.takeError();
   BudgetOptions budgeting = options.budgeting;
   budgeting.threads = threads();
+  budgeting.cache = options.calibration.cache;
   budgeting.progress = options.progress;
   Expected<SolvedBudget> solved =
       solveBudget(*module, files, *data, recipe, *options.budget, budgeting);

@@ -23,6 +23,10 @@ CalibrationFlags::CalibrationFlags(cl::SubCommand &command)
               cl::sub(command),
               cl::desc("Tokens of a sample (default 512); sentences may be "
                        "shorter")),
+      tune("tune", cl::init(0), cl::value_desc("STEPS"), cl::sub(command),
+           cl::desc("After quantizing, tune scales, gains and biases against "
+                    "the float model in so many steps, one sample each "
+                    "(default 0: none)")),
       inputs("calib-inputs", cl::init("quantized"), cl::value_desc("KIND"),
              cl::sub(command),
              cl::desc("What layers are calibrated on: what the quantized "
@@ -54,6 +58,10 @@ std::string CalibrationFlags::check() const {
            "layers have one of them";
   if (weights != "equal" && weights != "gradient")
     return "--calib-weights " + weights + ": equal or gradient is accepted";
+  if (tune < 0)
+    return "--tune is not negative";
+  if (data.empty() && tune > 0)
+    return "--tune needs --calib";
   if (samples < 0)
     return "--calib-samples is not negative";
   if (context < 1)
@@ -69,6 +77,7 @@ CalibrationOptions CalibrationFlags::options() const {
   options.data.maxSamples = samples;
   options.data.context = context;
   options.floatInputs = inputs == "float";
+  options.tuning.steps = tune;
   options.floatTargets = targets == "float";
   options.gradientWeights = weights == "gradient";
   options.cache = cache;

@@ -32,6 +32,9 @@ struct BudgetOptions {
   /// for each; second moments come from all samples of the data.
   int64_t samples = 2, draws = 2;
   int threads = 1;
+  /// What measureLayers found is kept in this folder, for other budgets;
+  /// empty: the user's cache folder.
+  std::string cache;
   /// Called with the step's name, what it works on, done and total work.
   std::function<void(llvm::StringRef step, llvm::StringRef name, int64_t done,
                      int64_t total)>

@@ -10,6 +10,7 @@
 
 #include "quench/Calibration/Data.h"
 #include "quench/Quantization/PackedWeight.h"
+#include "quench/Training/Tune.h"
 #include <functional>
 
 namespace quench {
@@ -32,6 +33,9 @@ struct CalibrationOptions {
   /// Where finished weights are kept: a folder for each model, recipe, data and
   /// program lies in it. Empty: the user's cache folder.
   std::string cache;
+  /// Steps of tuning on the same samples, after all weights are quantized
+  /// (Tune.h); threads and progress are those below.
+  TuneOptions tuning;
   /// Goes on with an unfinished run; otherwise it is begun anew. Finished runs
   /// are used in any case.
   bool resume = false;
@@ -47,6 +51,7 @@ struct CalibratedWeights {
   std::string folder; // of the run; empty: there is none
   int64_t samples = 0, tokens = 0;
   bool reused = false; // all were there from a run before
+  TuneReport tuning;   // without steps: nothing
   /// What is odd about data and layers.
   std::vector<std::string> notes;
 };
