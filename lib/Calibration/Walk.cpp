@@ -327,9 +327,14 @@ Error Walker::runSample(Stream &stream, const PlannedCut &cut, int64_t sample) {
         return tensor.takeError();
       values[value] = std::move(*tensor);
     }
-    for (Operation *op : cut.ops)
-      if (Error error = interpreter->step(op, values, /*keep=*/false))
+    for (Operation *op : cut.ops) {
+      // A rounding may be the last op that reads what a site needs.
+      bool keep = llvm::any_of(valuesReadBy(op), [&](Value value) {
+        return llvm::is_contained(cut.written, value);
+      });
+      if (Error error = interpreter->step(op, values, keep))
         return error;
+    }
     for (Value value : cut.written) {
       Expected<HostTensor> tensor = interpreter->valueOf(value, values);
       if (!tensor)

@@ -101,9 +101,11 @@ def compile_command(model, recipe, data, cache, out, *options):
     return ["compile", model, "--recipe", recipe, "--calib", data, "--cache", cache, "-o", out, *options]
 
 
-def test_runs_end_to_end(decoder, quench_driver, tmp_path):
+@pytest.mark.parametrize("activations", ["f32", "int8"])
+def test_runs_end_to_end(decoder, quench_driver, tmp_path, activations):
     data = some_ids(tmp_path, 50, (8, 32))
     recipe = write_recipe(tmp_path, bits=3)
+    recipe.write_text(f"activations: {activations}\n" + recipe.read_text())
     out, report = tmp_path / "m.so", tmp_path / "r.json"
     done = quench_driver(*compile_command(decoder, recipe, data, tmp_path / "cache", out, "--report", report))
     assert "note: the calibration data have 8 samples, 64 were asked for" in done.stderr
