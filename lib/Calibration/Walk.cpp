@@ -106,7 +106,7 @@ private:
   WalkPlan plan;
 
   std::string folder;
-  std::deque<Stream> streams; // the first one is visited
+  std::deque<Stream> streams;                 // the first one is visited
   llvm::DenseMap<Value, HostTensor> replaced; // by visits
   std::mutex lock;
 

@@ -79,7 +79,8 @@ mlir::Value loadGroupScales(Emitter &e, const KernelShape &s, mlir::Value w,
 mlir::Value loadZeros(Emitter &e, const KernelShape &s, mlir::Value w,
                       mlir::Value base, int64_t g, int64_t h);
 /// What the value of a lane unit is multiplied with: Format::unit(), the factor
-/// that scales lack, and the tensor scale of the stream at byte `offset` of `w`. Null: 1.
+/// that scales lack, and the tensor scale of the stream at byte `offset` of
+/// `w`. Null: 1.
 mlir::Value unitScale(Emitter &e, const Format &format, mlir::Value w,
                       mlir::Value offset);
 

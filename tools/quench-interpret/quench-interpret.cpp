@@ -20,8 +20,8 @@
 #include "mlir/Pass/PassManager.h"
 #include "mlir/Pass/PassRegistry.h"
 #include "mlir/Transforms/Passes.h"
-#include "quench/Calibration/Walk.h"
 #include "quench/Analysis/Eval.h"
+#include "quench/Calibration/Walk.h"
 #include "quench/Dialect/Quench/IR/Quench.h"
 #include "quench/Interpreter/Interpreter.h"
 #include "quench/Interpreter/LanguageModel.h"
@@ -236,10 +236,9 @@ static llvm::Error writeMoments(Model &model) {
         llvm::Expected<const InputMoments *> moments = layer.inputs();
         if (!moments)
           return moments.takeError();
-        HostTensor matrix = HostTensor::view(ElementKind::F64,
-                                             {layer.cols, layer.cols},
-                                             (*moments)->second.data(),
-                                             nullptr);
+        HostTensor matrix =
+            HostTensor::view(ElementKind::F64, {layer.cols, layer.cols},
+                             (*moments)->second.data(), nullptr);
         if (llvm::Error error = matrix.saveNpy(resultPath(layer.name)))
           return std::move(error);
         llvm::outs() << layer.name << " " << matrix.describe() << "\n";

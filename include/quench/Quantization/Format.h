@@ -193,9 +193,9 @@ public:
   virtual std::vector<uint8_t> fitTable(const float *values, int64_t rows,
                                         int64_t cols,
                                         const FitOptions &options) const;
-  /// Of a bound format whose codewords are sums of learned vectors: the vectors,
-  /// in units of unit(). The code of table t lies from bit t * b on, where a
-  /// table has 2^b entries. Null: other formats.
+  /// Of a bound format whose codewords are sums of learned vectors: the
+  /// vectors, in units of unit(). The code of table t lies from bit t * b on,
+  /// where a table has 2^b entries. Null: other formats.
   virtual const AdditiveCodebook *codebook() const;
   /// The table with other vectors, rounded to what can be stored.
   virtual std::vector<uint8_t>

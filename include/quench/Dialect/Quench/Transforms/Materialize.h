@@ -34,13 +34,13 @@ struct WeightReport {
   double relativeError = 0; // |w - w^|^2 / |w|^2
   /// As in PackedWeight.
   double errorBound = 0, lossLimit = 0, entropy = -1;
-  std::string quantizer;    // empty: none was asked
+  std::string quantizer; // empty: none was asked
   /// tr(E H E^T) / tr(W H W^T) with the second moments H of the inputs; without
   /// them relativeError.
   double loss = 0;
   /// What was done instead where something did not work out.
   std::string note;
-  int64_t block = -1;       // number of the decoder block, -1: none
+  int64_t block = -1; // number of the decoder block, -1: none
 };
 
 struct MaterializeOptions {
