@@ -10,6 +10,7 @@
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/BinaryFormat/ELF.h"
 #include "llvm/Support/FileSystem.h"
+#include <atomic>
 #include <cstring>
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -168,7 +169,13 @@ Error CompiledModel::load(StringRef path) {
 
   // By descriptor: the file that was checked is the one that is loaded, and the
   // loader does not take another file that had this path before for the same.
-  std::string link = "/proc/self/fd/" + std::to_string(file);
+  // Each load has a name of its own, since the loader also keeps the names of
+  // libraries that it could not unload, and descriptors come again.
+  static std::atomic<uint32_t> loads(0);
+  std::string link = "/proc/self/fd";
+  for (uint32_t number = ++loads; number != 0; number >>= 1)
+    link += number & 1 ? "/." : "//";
+  link += "/" + std::to_string(file);
   SmallString<256> absolute(path);
   if (std::error_code error = sys::fs::make_absolute(absolute))
     return createFileError(path, error);
