@@ -122,34 +122,14 @@ static Error benchState(std::shared_ptr<CompiledModel> model, Result &result) {
 
 static Expected<SmallVector<HostTensor>>
 makeInputs(const CompiledModel &model) {
-  std::vector<SmallVector<int64_t>> wanted;
-  for (const CompiledTensor &input : model.inputs()) {
-    SmallVector<int64_t> &shape = wanted.emplace_back(input.dims);
-    bool isPast = StringRef(input.name).contains_insensitive("past");
-    for (size_t d = 0; d < shape.size(); ++d)
-      if (shape[d] < 0)
-        shape[d] = d == 0 ? 1 : isPast ? 0 : 128;
-  }
-  for (StringRef given : shapes) {
-    auto [name, text] = given.split('=');
-    size_t index = 0;
-    if (text.empty() && model.inputs().size() == 1) {
-      text = given;
-    } else {
-      Expected<size_t> found = findTensor(model.inputs(), name, "input");
-      if (!found)
-        return found.takeError();
-      index = *found;
-    }
-    Expected<SmallVector<int64_t>> shape = parseShape(text);
-    if (!shape)
-      return shape.takeError();
-    wanted[index] = std::move(*shape);
-  }
+  Expected<std::vector<SmallVector<int64_t>>> wanted =
+      inputShapes(model, shapes, /*length=*/128);
+  if (!wanted)
+    return wanted.takeError();
   RandomNumbers random(1);
   SmallVector<HostTensor> inputs;
-  for (size_t i = 0; i < wanted.size(); ++i) {
-    Expected<HostTensor> tensor = sampleInput(model, i, wanted[i], &random);
+  for (size_t i = 0; i < wanted->size(); ++i) {
+    Expected<HostTensor> tensor = sampleInput(model, i, (*wanted)[i], &random);
     if (!tensor)
       return tensor.takeError();
     inputs.push_back(std::move(*tensor));

@@ -6,6 +6,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "ModelInputs.h"
+#include "Driver.h"
 #include "llvm/ADT/StringExtras.h"
 
 using namespace llvm;
@@ -216,6 +217,40 @@ Expected<size_t> quench::findTensor(ArrayRef<CompiledTensor> tensors,
   }
   return createStringError("there is no " + what + " '" + name +
                            "'; the model has " + join(list, ", "));
+}
+
+Expected<NamedText> quench::findNamed(ArrayRef<CompiledTensor> tensors,
+                                      StringRef given, StringRef what) {
+  auto [name, text] = given.split('=');
+  if (text.empty() && tensors.size() == 1)
+    return NamedText{0, given};
+  Expected<size_t> index = findTensor(tensors, name, what);
+  if (!index)
+    return index.takeError();
+  return NamedText{*index, text};
+}
+
+Expected<std::vector<SmallVector<int64_t>>>
+quench::inputShapes(const CompiledModel &model, ArrayRef<std::string> given,
+                    int64_t length) {
+  std::vector<SmallVector<int64_t>> shapes;
+  for (const CompiledTensor &input : model.inputs()) {
+    SmallVector<int64_t> &shape = shapes.emplace_back(input.dims);
+    bool isPast = StringRef(input.name).contains_insensitive("past");
+    for (auto [d, size] : enumerate(shape))
+      if (size < 0)
+        size = d == 0 ? 1 : isPast ? 0 : length;
+  }
+  for (StringRef text : given) {
+    Expected<NamedText> found = findNamed(model.inputs(), text, "input");
+    if (!found)
+      return found.takeError();
+    Expected<SmallVector<int64_t>> shape = parseShape(found->text);
+    if (!shape)
+      return shape.takeError();
+    shapes[found->index] = std::move(*shape);
+  }
+  return shapes;
 }
 
 Expected<HostTensor> quench::sampleInput(const CompiledModel &model,

@@ -57,6 +57,23 @@ llvm::Expected<size_t> findLogits(llvm::ArrayRef<CompiledTensor> outputs,
 llvm::Expected<size_t> findTensor(llvm::ArrayRef<CompiledTensor> tensors,
                                   llvm::StringRef name, llvm::StringRef what);
 
+/// What "NAME=TEXT" means, or TEXT alone where there is one tensor only. The
+/// error lists all names.
+struct NamedText {
+  size_t index;
+  llvm::StringRef text;
+};
+llvm::Expected<NamedText> findNamed(llvm::ArrayRef<CompiledTensor> tensors,
+                                    llvm::StringRef given,
+                                    llvm::StringRef what);
+
+/// The shape that each input is run with: that of `given` ("NAME=2x128"), or
+/// its own, with 1 for a free first dimension, 0 for the other free ones of a
+/// cache and `length` for those of other inputs.
+llvm::Expected<std::vector<llvm::SmallVector<int64_t>>>
+inputShapes(const CompiledModel &model, llvm::ArrayRef<std::string> given,
+            int64_t length);
+
 /// Numbers for an input nothing is given for. Masks are ones and positions 0,
 /// 1, ...; others are zeros, or random if `random` is set: floats in [-1, 1),
 /// token ids below the model's vocabulary, other integers 0 or 1.

@@ -112,32 +112,10 @@ static Error readInputs(const CompiledModel &model,
 
 static Error fillInputs(const CompiledModel &model,
                         MutableArrayRef<HostTensor> tensors) {
-  std::vector<SmallVector<int64_t>> wanted;
-  for (const CompiledTensor &input : model.inputs()) {
-    SmallVector<int64_t> &shape = wanted.emplace_back(input.dims);
-    for (int64_t &dim : shape)
-      if (dim < 0)
-        dim = StringRef(input.name).contains_insensitive("past") &&
-                      &dim != shape.begin()
-                  ? 0
-                  : 1;
-  }
-  for (StringRef given : shapes) {
-    auto [name, text] = given.split('=');
-    size_t index = 0;
-    if (text.empty() && model.inputs().size() == 1) {
-      text = given;
-    } else {
-      Expected<size_t> found = findTensor(model.inputs(), name, "input");
-      if (!found)
-        return found.takeError();
-      index = *found;
-    }
-    Expected<SmallVector<int64_t>> shape = parseShape(text);
-    if (!shape)
-      return shape.takeError();
-    wanted[index] = std::move(*shape);
-  }
+  Expected<std::vector<SmallVector<int64_t>>> wanted =
+      inputShapes(model, shapes, /*length=*/1);
+  if (!wanted)
+    return wanted.takeError();
   RandomNumbers random(seed);
   for (size_t i = 0; i < tensors.size(); ++i) {
     if (tensors[i])
@@ -149,7 +127,7 @@ static Error fillInputs(const CompiledModel &model,
                                ", is not given: --input " + input.name +
                                "=FILE.npy, or --random or --zeros");
     Expected<HostTensor> tensor =
-        sampleInput(model, i, wanted[i], useRandom ? &random : nullptr);
+        sampleInput(model, i, (*wanted)[i], useRandom ? &random : nullptr);
     if (!tensor)
       return tensor.takeError();
     tensors[i] = std::move(*tensor);
@@ -195,17 +173,10 @@ static void summarize(const HostTensor &tensor, StringRef name,
 static Error writeOutputs(const CompiledModel &model,
                           ArrayRef<HostTensor> results) {
   for (StringRef given : outputFiles) {
-    auto [name, path] = given.split('=');
-    size_t index = 0;
-    if (path.empty() && results.size() == 1) {
-      path = given;
-    } else {
-      Expected<size_t> found = findTensor(model.outputs(), name, "output");
-      if (!found)
-        return found.takeError();
-      index = *found;
-    }
-    if (Error error = results[index].saveNpy(path))
+    Expected<NamedText> found = findNamed(model.outputs(), given, "output");
+    if (!found)
+      return found.takeError();
+    if (Error error = results[found->index].saveNpy(found->text))
       return error;
   }
   if (!outputFolder.empty()) {
@@ -232,11 +203,10 @@ static Error runFiles() {
   if (!model)
     return model.takeError();
   for (StringRef given : outputFiles)
-    if (given.contains('=') || (*model)->outputs().size() != 1)
-      if (Expected<size_t> found =
-              findTensor((*model)->outputs(), given.split('=').first, "output");
-          !found)
-        return found.takeError();
+    if (Expected<NamedText> found =
+            findNamed((*model)->outputs(), given, "output");
+        !found)
+      return found.takeError();
   SmallVector<HostTensor> inputs((*model)->inputs().size());
   if (Error error = readInputs(**model, inputs))
     return error;
