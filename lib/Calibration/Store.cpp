@@ -132,7 +132,10 @@ parse(std::shared_ptr<llvm::MemoryBuffer> buffer, StringRef key) {
   if (weight->rows < 1 || weight->cols < 1)
     return nullptr;
   bytes = bytes.drop_front(length);
+  // The length of coded fields depends on the weight.
   uint64_t size = StreamShape(**format, weight->rows, weight->cols).bytes;
+  if ((*format)->codedField().bits != 0 && bytes.size() > size + 8)
+    size = header->getInteger("bytes").value_or(0);
   if (bytes.size() != size + 8)
     return nullptr;
   if (llvm::support::endian::read64le(bytes.data() + size) !=

@@ -34,11 +34,24 @@ public:
         y(entry.getArgument(5)) {}
 
 protected:
+  /// Where the function begins.
+  void start() {
+    unit = unitScale(e, s.format, w, wOffset);
+    if (s.stream.tailOffset >= 0)
+      exponents.emplace(e, s.stream, w, wOffset);
+  }
+  /// Where pass `pass` begins.
+  Value startPass(Value pass) {
+    for (int64_t h = 0; exponents && h < kPassBlocks; ++h)
+      exponents->begin(pass, h);
+    return passBase(e, s, wOffset, pass);
+  }
+
   /// The floats of the step at byte `offset` of a block, by column.
   SmallVector<Value> decode(Value base, int64_t offset, int64_t h,
                             FetchAhead &fetch) {
     QKRegisterBuilder builder(e, s.layout, w, base, tableOf(e, s, wOffset), h,
-                              &fetch);
+                              &fetch, exponents ? &*exponents : nullptr);
     SmallVector<FloatPlane> planes;
     s.format.decodeFloatStep(builder, offset, planes);
     SmallVector<Value> columns(s.layout.stepColumns);
@@ -90,6 +103,7 @@ protected:
   const KernelShape &s;
   Value w, wOffset, x, sums, y;
   Value unit; // null: 1
+  std::optional<ExponentStreams> exponents;
 };
 
 class GemvFloat : FloatKernel {
@@ -99,9 +113,9 @@ public:
         hi(entry.getArgument(7)) {}
 
   void emit() {
-    unit = unitScale(e, s.format, w, wOffset);
+    start();
     e.loop(lo, hi, 1, [&](Value pass) {
-      Value base = passBase(e, s, wOffset, pass);
+      Value base = startPass(pass);
       e.keepRolled = true;
       Emitter::Values ys = s.grouped ? groupScaled(base) : ungrouped(base);
       e.keepRolled = false;
@@ -236,9 +250,9 @@ public:
   }
 
   void emit() {
-    unit = unitScale(e, s.format, w, wOffset);
+    start();
     e.loop(lo, hi, 1, [&](Value pass) {
-      Value base = passBase(e, s, wOffset, pass);
+      Value base = startPass(pass);
       if (!direct || s.grouped)
         decodePanel(base);
       Value row = e.mul(pass, kPassRows);

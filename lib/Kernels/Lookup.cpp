@@ -104,6 +104,9 @@ func::FuncOp quench::getOrCreateLookup(ModuleOp module,
   };
 
   Value unit = unitScale(e, format, w, e.index(0));
+  std::optional<ExponentStreams> exponents;
+  if (stream.tailOffset >= 0)
+    exponents.emplace(e, stream, w, e.index(0));
   e.loop(body.getArgument(4), body.getArgument(5), 1, [&](Value item) {
     Value id = arith::IndexCastOp::create(b, loc, i, e.load(ids, item));
     id = clampIndex(e, id, spec.n, body.getArgument(3));
@@ -113,6 +116,8 @@ func::FuncOp quench::getOrCreateLookup(ModuleOp module,
     Value lane = arith::RemUIOp::create(b, loc, inPass, e.index(kBlockRows));
     Value passAt = e.add(e.mul(pass, stream.passBytes), stream.headerBytes);
     auto readHalf = [&](int64_t h) {
+      if (exponents)
+        exponents->begin(pass, h);
       Value rowScale, rowZero;
       if (stream.rowZeroOffset >= 0)
         rowZero = zeroAt(
@@ -127,7 +132,8 @@ func::FuncOp quench::getOrCreateLookup(ModuleOp module,
         Value base = e.add(passAt, e.mul(block, layout.bytes * kPassBlocks));
         for (auto [step, offset] : llvm::enumerate(layout.stepOffsets)) {
           QKRegisterBuilder builder(e, layout, w, base,
-                                    e.index(stream.tableOffset), h);
+                                    e.index(stream.tableOffset), h, nullptr,
+                                    exponents ? &*exponents : nullptr);
           SmallVector<FloatPlane> planes;
           format.decodeFloatStep(builder, offset, planes);
           for (const FloatPlane &plane : planes)

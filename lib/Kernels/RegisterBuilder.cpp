@@ -21,9 +21,10 @@ static FloatReg floatReg(Value value) { return {value.getAsOpaquePointer()}; }
 QKRegisterBuilder::QKRegisterBuilder(Emitter &emitter,
                                      const BlockLayout &layout, Value memref,
                                      Value base, Value table, int64_t half,
-                                     FetchAhead *fetchAhead)
+                                     FetchAhead *fetchAhead,
+                                     ExponentStreams *exponents)
     : e(emitter), layout(layout), memref(memref), base(base), table(table),
-      half(half), fetchAhead(fetchAhead) {}
+      half(half), fetchAhead(fetchAhead), exponents(exponents) {}
 
 void FetchAhead::emit() {
   if (enabled) {
@@ -242,6 +243,32 @@ FloatReg QKRegisterBuilder::minifloats(Reg v, unsigned c, Minifloat shape) {
   w = arith::AndIOp::create(e.b, e.loc, w, e.splat(static_cast<int32_t>(mask)));
   float factor = std::ldexp(1.0f, 127 - shape.bias());
   return floatReg(e.mulFloat(e.bitcast(w, e.floats), e.splatFloat(factor)));
+}
+
+FloatReg QKRegisterBuilder::joinExponents(Reg v, unsigned c, Minifloat shape) {
+  auto masked = [&](Value w, uint32_t mask) {
+    return arith::AndIOp::create(e.b, e.loc, w,
+                                 e.splat(static_cast<int32_t>(mask)))
+        .getResult();
+  };
+  // Byte c, its low bit as bit `at` of a word.
+  auto byteAt = [&](unsigned at) -> Value {
+    Value w = e.bitcast(value(v), e.words);
+    if (at > 8 * c)
+      return arith::ShLIOp::create(e.b, e.loc, w, e.splat(at - 8 * c));
+    if (at < 8 * c)
+      return arith::ShRUIOp::create(e.b, e.loc, w, e.splat(8 * c - at));
+    return w;
+  };
+  Value sign = masked(byteAt(24), 0x80000000);
+  Value mantissa = masked(byteAt(16), 0x007f0000);
+  Value exponent = masked(exponents->next(half, c), 0x7f800000);
+  Value bits = arith::OrIOp::create(
+      e.b, e.loc, arith::OrIOp::create(e.b, e.loc, sign, mantissa), exponent);
+  Value floats = e.bitcast(bits, e.floats);
+  if (int power = 127 - shape.bias())
+    floats = e.mulFloat(floats, e.splatFloat(std::ldexp(1.0f, power)));
+  return floatReg(floats);
 }
 
 Reg ProbeRegisterBuilder::made(int64_t offset) {

@@ -9,6 +9,7 @@
 #define QUENCH_LIB_KERNELS_REGISTERBUILDER_H
 
 #include "Emitter.h"
+#include "Exponents.h"
 #include "quench/Quantization/Format.h"
 #include <deque>
 
@@ -33,11 +34,13 @@ private:
 
 /// Emits the ops of a decode: loads come from row block `half` of the block at
 /// byte `base` of `memref`, those of the weight's table from byte `table` on.
+/// `exponents`: where joinExponents finds them.
 class QKRegisterBuilder : public RegisterBuilder {
 public:
   QKRegisterBuilder(Emitter &emitter, const BlockLayout &layout,
                     mlir::Value memref, mlir::Value base, mlir::Value table,
-                    int64_t half, FetchAhead *fetchAhead = nullptr);
+                    int64_t half, FetchAhead *fetchAhead = nullptr,
+                    ExponentStreams *exponents = nullptr);
 
   Reg load(int64_t offset) override;
   FloatReg loadFloats(int64_t offset, FloatKind kind) override;
@@ -67,6 +70,7 @@ public:
   FloatReg lookupFloats(FloatReg table, Reg index, unsigned column) override;
 
   FloatReg minifloats(Reg value, unsigned column, Minifloat shape) override;
+  FloatReg joinExponents(Reg value, unsigned column, Minifloat shape) override;
 
   static mlir::Value value(Reg reg);
   static mlir::Value value(FloatReg reg);
@@ -82,6 +86,7 @@ private:
   mlir::Value memref, base, table;
   int64_t half;
   FetchAhead *fetchAhead;
+  ExponentStreams *exponents;
 };
 
 /// Emits nothing; remembers which registers are plain loads.
@@ -116,6 +121,9 @@ public:
     return {made().handle};
   }
   FloatReg minifloats(Reg, unsigned, Minifloat) override {
+    return {made().handle};
+  }
+  FloatReg joinExponents(Reg, unsigned, Minifloat) override {
     return {made().handle};
   }
   FloatReg lookupFloats(FloatReg, Reg, unsigned) override {

@@ -1,4 +1,4 @@
-//===- ExponentCode.cpp - Floats with their exponents compressed ----------===//
+//===- ExponentCode.cpp - Prefix codes of exponents -----------------------===//
 //
 // Part of the Quench project, under the Apache License v2.0 with LLVM
 // Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
@@ -7,14 +7,12 @@
 
 #include "quench/Quantization/ExponentCode.h"
 #include "llvm/ADT/STLExtras.h"
+#include "llvm/Support/Endian.h"
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 using namespace quench;
-
-//===----------------------------------------------------------------------===//
-// Prefix codes
-//===----------------------------------------------------------------------===//
 
 double quench::entropyOf(llvm::ArrayRef<uint64_t> counts) {
   double total = 0, sum = 0;
@@ -26,189 +24,212 @@ double quench::entropyOf(llvm::ArrayRef<uint64_t> counts) {
   return sum;
 }
 
-/// Lengths by package-merge: a symbol's length is the number of the packages it
-/// is in, of the cheapest 2 n - 2 packages of kMostBits rounds.
-PrefixCode PrefixCode::make(llvm::ArrayRef<uint64_t> counts) {
-  struct Package {
-    uint64_t count;
-    std::vector<uint8_t> symbols;
-  };
-  std::vector<Package> leaves;
-  for (size_t symbol = 0; symbol < counts.size(); ++symbol)
-    if (counts[symbol] != 0)
-      leaves.push_back({counts[symbol], {static_cast<uint8_t>(symbol)}});
-  PrefixCode code;
-  code.length.assign(counts.size(), 0);
-  if (leaves.size() == 1)
-    code.length[leaves[0].symbols[0]] = 1;
-  auto cheaper = [](const Package &a, const Package &b) {
-    return a.count < b.count;
-  };
-  llvm::sort(leaves, [](const Package &a, const Package &b) {
-    return a.count != b.count ? a.count < b.count : a.symbols < b.symbols;
-  });
-  std::vector<Package> packages;
-  for (unsigned round = 0; leaves.size() > 1 && round < kMostBits; ++round) {
-    std::vector<Package> pairs, merged;
-    for (size_t i = 0; i + 1 < packages.size(); i += 2) {
-      pairs.push_back(packages[i]);
-      pairs.back().count += packages[i + 1].count;
-      pairs.back().symbols.insert(pairs.back().symbols.end(),
-                                  packages[i + 1].symbols.begin(),
-                                  packages[i + 1].symbols.end());
-    }
-    std::merge(leaves.begin(), leaves.end(), pairs.begin(), pairs.end(),
-               std::back_inserter(merged), cheaper);
-    packages = std::move(merged);
-  }
-  for (size_t i = 0; leaves.size() > 1 && i < 2 * leaves.size() - 2; ++i)
-    for (uint8_t symbol : packages[i].symbols)
-      ++code.length[symbol];
-  code.assign();
-  return code;
-}
-
-llvm::Expected<PrefixCode> PrefixCode::read(llvm::ArrayRef<uint8_t> lengths) {
-  PrefixCode code;
-  code.length = lengths.vec();
-  if (!code.assign())
-    return llvm::createStringError(
-        "these lengths are those of no prefix code of at most " +
-        llvm::Twine(kMostBits) + " bits");
-  return std::move(code);
-}
-
-/// Codes and the table of the decoder; false: the lengths fit no code.
-bool PrefixCode::assign() {
-  codes.assign(length.size(), 0);
-  symbols.assign(size_t(1) << kMostBits, 0);
-  uint64_t next = 0; // as a code of kMostBits bits
-  for (unsigned bits = 1; bits <= kMostBits; ++bits)
-    for (size_t symbol = 0; symbol < length.size(); ++symbol) {
-      if (length[symbol] != bits)
-        continue;
-      uint64_t span = uint64_t(1) << (kMostBits - bits);
-      if (next + span > symbols.size())
-        return false;
-      codes[symbol] = next >> (kMostBits - bits);
-      std::fill_n(symbols.begin() + next, span, symbol);
-      next += span;
-    }
-  return length.size() <= 256 &&
-         llvm::all_of(length, [](uint8_t l) { return l <= kMostBits; });
-}
-
 //===----------------------------------------------------------------------===//
-// Weights
+// The best code
 //===----------------------------------------------------------------------===//
 
 namespace {
 
-/// Streams of bits, the high bit of a byte first.
-class BitWriter {
-public:
-  explicit BitWriter(std::vector<uint8_t> &bytes) : bytes(bytes) {}
-  void write(uint32_t value, unsigned count) {
-    for (unsigned i = count; i-- > 0; ++at) {
-      if (at % 8 == 0)
-        bytes.push_back(0);
-      bytes.back() |= (value >> i & 1) << (7 - at % 8);
-    }
-  }
-  uint64_t at = 0;
+constexpr unsigned kEntries = ExponentCode::kEntries;
+constexpr unsigned kIndexBits = ExponentCode::kIndexBits;
+constexpr uint64_t kNever = std::numeric_limits<uint64_t>::max() / 2;
 
-private:
-  std::vector<uint8_t> &bytes;
+/// The symbols of one table and the lengths of their codes there.
+struct Table {
+  uint64_t cost = kNever; // bits of all its symbols, here
+  std::vector<unsigned> lengths;
 };
 
-/// `count` (at most 24) bits from bit `at` on; 0 past the end.
-uint32_t bitsAt(llvm::ArrayRef<uint8_t> bytes, uint64_t at, unsigned count) {
-  uint32_t window = 0;
-  for (uint64_t byte = at / 8; byte < at / 8 + 4; ++byte)
-    window = window << 8 | (byte < bytes.size() ? bytes[byte] : 0);
-  return window << (at % 8) >> (32 - count);
+/// The cheapest lengths for 0, 1, 2 ... kEntries of the next counts. A code of
+/// l bits takes 2^(kIndexBits - l) entries. `all`: every entry may be taken,
+/// else one is left for the way to what follows.
+std::vector<Table> bestTables(llvm::ArrayRef<uint64_t> counts, bool all) {
+  constexpr unsigned kStates = kEntries + 1;
+  size_t most = std::min<size_t>(counts.size(), kEntries);
+  // [symbols][entries taken] -> bits, and the length of the last symbol.
+  std::vector<std::array<uint64_t, kStates>> cost(most + 1);
+  std::vector<std::array<unsigned, kStates>> last(most + 1);
+  for (auto &row : cost)
+    row.fill(kNever);
+  cost[0][0] = 0;
+  for (size_t i = 0; i < most; ++i)
+    for (unsigned taken = 0; taken < kStates; ++taken)
+      for (unsigned length = 0; length <= kIndexBits; ++length) {
+        unsigned now = taken + (kEntries >> length);
+        if (cost[i][taken] == kNever || now > kEntries)
+          continue;
+        uint64_t bits = cost[i][taken] + counts[i] * length;
+        if (bits < cost[i + 1][now]) {
+          cost[i + 1][now] = bits;
+          last[i + 1][now] = length;
+        }
+      }
+  std::vector<Table> tables(most + 1);
+  for (size_t n = 0; n <= most; ++n) {
+    unsigned best = 0;
+    for (unsigned taken = 0; taken <= (all ? kEntries : kEntries - 1); ++taken)
+      if (cost[n][taken] < cost[n][best])
+        best = taken;
+    tables[n].cost = cost[n][best];
+    if (cost[n][best] == kNever)
+      continue;
+    for (size_t i = n; i > 0; --i) {
+      unsigned length = last[i][best];
+      tables[n].lengths.insert(tables[n].lengths.begin(), length);
+      best -= kEntries >> length;
+    }
+  }
+  return tables;
+}
+
+/// The four bits of an index, the first of the code as the low one.
+unsigned reversed(unsigned index) {
+  unsigned result = 0;
+  for (unsigned bit = 0; bit < kIndexBits; ++bit)
+    result |= (index >> bit & 1) << (kIndexBits - 1 - bit);
+  return result;
+}
+
+/// Fills the 16 entries of a table whose symbols have `before` bits before it.
+void fill(llvm::ArrayRef<unsigned> symbols, const Table &table, unsigned before,
+          uint32_t *entries) {
+  std::fill_n(entries, kEntries, ExponentCode::kNextTable);
+  std::vector<std::pair<unsigned, unsigned>> order; // by length, then symbol
+  for (auto [symbol, length] : llvm::zip(symbols, table.lengths))
+    order.push_back({length, symbol});
+  llvm::sort(order);
+  unsigned at = 0;
+  for (auto [length, symbol] : order)
+    for (unsigned i = 0; i < kEntries >> length; ++i)
+      entries[reversed(at++)] =
+          symbol << ExponentCode::kSymbolShift | (before + length);
 }
 
 } // namespace
 
-/// Calls fn(row, column) for the numbers of a panel in the order of the
-/// streams.
-template <typename Fn>
-static void forEachOfPanel(int64_t row, int64_t column, int64_t rows,
-                           int64_t cols, Fn fn) {
-  using Weight = ExponentCodedWeight;
-  for (int64_t r = row; r < std::min(rows, row + Weight::kPanelRows); ++r)
-    for (int64_t k = column; k < std::min(cols, column + Weight::kPanelColumns);
-         ++k)
-      fn(r, k);
-}
+ExponentCode ExponentCode::make(llvm::ArrayRef<uint64_t> counts) {
+  std::vector<unsigned> symbols;
+  for (unsigned symbol = 0; symbol < counts.size(); ++symbol)
+    if (counts[symbol] != 0)
+      symbols.push_back(symbol);
+  llvm::stable_sort(
+      symbols, [&](unsigned a, unsigned b) { return counts[a] > counts[b]; });
+  std::vector<uint64_t> sorted;
+  for (unsigned symbol : symbols)
+    sorted.push_back(counts[symbol]);
+  size_t count = sorted.size();
+  std::vector<uint64_t> tail(count + 1, 0); // counts of a symbol and the rest
+  for (size_t i = count; i-- > 0;)
+    tail[i] = tail[i + 1] + sorted[i];
 
-ExponentCodedWeight
-ExponentCodedWeight::encode(Minifloat shape, llvm::ArrayRef<uint16_t> numbers,
-                            int64_t rows, int64_t cols) {
-  ExponentCodedWeight weight;
-  weight.shape = shape;
-  weight.rows = rows;
-  weight.cols = cols;
-  unsigned mantissa = shape.mantissa, most = (1u << shape.exponent) - 1;
-  std::vector<uint64_t> counts(most + 1, 0);
-  for (uint16_t number : numbers)
-    ++counts[number >> mantissa & most];
-  weight.code = PrefixCode::make(counts);
-
-  BitWriter exponents(weight.exponents), rest(weight.rest);
-  for (int64_t row = 0; row < rows; row += kPanelRows)
-    for (int64_t column = 0; column < cols; column += kPanelColumns) {
-      weight.begins.push_back(exponents.at);
-      forEachOfPanel(row, column, rows, cols, [&](int64_t r, int64_t k) {
-        uint16_t number = numbers[r * cols + k];
-        unsigned exponent = number >> mantissa & most;
-        exponents.write(weight.code.code(exponent),
-                        weight.code.lengths()[exponent]);
-        unsigned sign = number >> (shape.bits() - 1) & 1;
-        rest.write(sign << mantissa | (number & ((1u << mantissa) - 1)),
-                   1 + mantissa);
-      });
+  // The best division of the symbols from `begin` on: some in a table, each of
+  // the rest by four bits and what `rest` says.
+  auto divide = [&](size_t begin, llvm::function_ref<uint64_t(size_t)> rest) {
+    llvm::ArrayRef<uint64_t> own = llvm::ArrayRef(sorted).drop_front(begin);
+    std::vector<Table> some = bestTables(own, false),
+                       all = bestTables(own, true);
+    Table best;
+    for (size_t n = 0; n < some.size(); ++n) {
+      bool isAll = n == own.size();
+      Table &table = isAll ? all[n] : some[n];
+      if (table.cost == kNever)
+        continue;
+      uint64_t bits = table.cost;
+      if (!isAll)
+        bits += kIndexBits * tail[begin + n] + rest(begin + n);
+      if (bits < best.cost)
+        best = {bits, table.lengths};
     }
-  return weight;
+    return best;
+  };
+  std::vector<Table> second(std::min<size_t>(count, kEntries) + 1);
+  for (size_t begin = 0; begin < second.size(); ++begin)
+    second[begin] = divide(begin, [&](size_t from) { return 8 * tail[from]; });
+  Table first = divide(0, [&](size_t from) { return second[from].cost; });
+  size_t inFirst = first.lengths.size();
+  Tables tables;
+  fill(symbols, first, 0, tables.data());
+  fill(llvm::ArrayRef(symbols).drop_front(inFirst), second[inFirst], kIndexBits,
+       tables.data() + kEntries);
+  return ExponentCode(tables);
 }
 
-void ExponentCodedWeight::decodePanel(int64_t row, int64_t column,
-                                      uint16_t *numbers) const {
-  std::fill_n(numbers, kPanelRows * kPanelColumns, 0);
-  int64_t firstRow = row * kPanelRows, firstColumn = column * kPanelColumns;
-  // Sign and mantissa take as many bits everywhere: panels of rows above, then
-  // those to the left.
-  int64_t height = std::min(kPanelRows, rows - firstRow);
-  unsigned mantissa = shape.mantissa;
-  uint64_t restAt =
-      (firstRow * cols + height * firstColumn) * uint64_t(1 + mantissa);
-  uint64_t at = begins[row * panelsPerRow() + column];
-  forEachOfPanel(firstRow, firstColumn, rows, cols, [&](int64_t r, int64_t k) {
-    uint8_t exponent =
-        code.symbol(bitsAt(exponents, at, PrefixCode::kMostBits));
-    at += code.lengths()[exponent];
-    uint32_t low = bitsAt(rest, restAt, 1 + mantissa);
-    restAt += 1 + mantissa;
-    numbers[(r - firstRow) * kPanelColumns + k - firstColumn] =
-        (low >> mantissa) << (shape.bits() - 1) | exponent << mantissa |
-        (low & ((1u << mantissa) - 1));
-  });
+ExponentCode::ExponentCode(const Tables &tables) : entries(tables) {
+  constexpr uint32_t kEscapes = kEntries * kEntries - 1;
+  for (unsigned symbol = 0; symbol < 256; ++symbol) {
+    lengths[symbol] = kMostBits;
+    codes[symbol] = symbol << (2 * kIndexBits) | kEscapes;
+  }
+  for (unsigned i = 0; i < entries.size(); ++i) {
+    if (entries[i] & kNextTable)
+      continue;
+    unsigned length = entries[i] & kLengthMask,
+             symbol = entries[i] >> kSymbolShift;
+    uint32_t bits =
+        i < kEntries ? i : (i - kEntries) << kIndexBits | (kEntries - 1);
+    lengths[symbol] = length;
+    codes[symbol] = bits & ((1u << length) - 1);
+  }
 }
 
-std::vector<uint16_t> ExponentCodedWeight::decode() const {
-  std::vector<uint16_t> numbers(rows * cols), panel(kPanelRows * kPanelColumns);
-  for (int64_t row = 0; row < rows; row += kPanelRows)
-    for (int64_t column = 0; column < cols; column += kPanelColumns) {
-      decodePanel(row / kPanelRows, column / kPanelColumns, panel.data());
-      forEachOfPanel(row, column, rows, cols, [&](int64_t r, int64_t k) {
-        numbers[r * cols + k] = panel[(r - row) * kPanelColumns + k - column];
-      });
+uint32_t ExponentCode::entry(uint32_t bits) const {
+  uint32_t found = entries[bits % kEntries];
+  if (found & kNextTable)
+    found = entries[kEntries + (bits >> kIndexBits) % kEntries];
+  if (found & kNextTable)
+    found = (bits >> (2 * kIndexBits) & 255) << kSymbolShift | kMostBits;
+  return found;
+}
+
+//===----------------------------------------------------------------------===//
+// Lanes
+//===----------------------------------------------------------------------===//
+
+std::vector<uint16_t> quench::encodeLanes(const ExponentCode &code,
+                                          llvm::ArrayRef<uint8_t> symbols) {
+  constexpr unsigned kUnit = 16;
+  std::vector<uint16_t> lanes[kBlockRows];
+  for (int64_t lane = 0; lane < kBlockRows; ++lane) {
+    uint64_t bits = 0;
+    unsigned count = 0;
+    for (size_t i = lane; i < symbols.size(); i += kBlockRows) {
+      bits |= uint64_t(code.code(symbols[i])) << count;
+      count += code.length(symbols[i]);
+      for (; count >= kUnit; count -= kUnit, bits >>= kUnit)
+        lanes[lane].push_back(bits & 0xffff);
     }
-  return numbers;
+    if (count != 0)
+      lanes[lane].push_back(bits & 0xffff);
+  }
+  std::vector<uint16_t> stream;
+  size_t needed = 0, taken[kBlockRows] = {};
+  unsigned left[kBlockRows] = {};
+  for (size_t i = 0; i < symbols.size(); ++i) {
+    int64_t lane = i % kBlockRows;
+    if (left[lane] < ExponentCode::kMostBits) {
+      bool isReal = taken[lane] < lanes[lane].size();
+      stream.push_back(isReal ? lanes[lane][taken[lane]++] : 0);
+      left[lane] += kUnit;
+      if (isReal)
+        needed = stream.size();
+    }
+    left[lane] -= code.length(symbols[i]);
+  }
+  stream.resize(needed);
+  return stream;
 }
 
-int64_t ExponentCodedWeight::bits() const {
-  return 8 * (code.lengths().size() + exponents.size() + rest.size()) +
-         32 * begins.size();
+void LaneReader::next(uint8_t *symbols) {
+  for (int64_t lane = 0; lane < kBlockRows; ++lane) {
+    if (left[lane] < ExponentCode::kMostBits) {
+      window[lane] |= uint32_t(llvm::support::endian::read16le(at))
+                      << left[lane];
+      left[lane] += 16;
+      at += 2;
+    }
+    uint32_t entry = code.entry(window[lane]);
+    symbols[lane] = entry >> ExponentCode::kSymbolShift;
+    window[lane] >>= entry & ExponentCode::kLengthMask;
+    left[lane] -= entry & ExponentCode::kLengthMask;
+  }
 }

@@ -34,7 +34,13 @@ int64_t Format::bits(int64_t rows, int64_t cols) const {
   if (hasScale() && hasZeroPoint())
     groupBits += hasFloatZero() ? 16 : 8;
   int64_t shared = (hasTensorScale() ? 32 : 0) + 8 * tableBytes();
-  return shared + rows * (codes * codeBits() + groupsPerRow(cols) * groupBits);
+  unsigned own = codeBits() - codedField().bits;
+  return shared + rows * (codes * own + groupsPerRow(cols) * groupBits) +
+         typicalFieldBits(rows, cols);
+}
+
+int64_t Format::typicalFieldBits(int64_t rows, int64_t cols) const {
+  return codedField().bits == 0 ? 0 : rows * cols * 13 / 5;
 }
 
 std::unique_ptr<Format> Format::bind(llvm::ArrayRef<uint8_t>) const {

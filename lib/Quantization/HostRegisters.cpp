@@ -234,3 +234,20 @@ FloatReg HostRegisters::minifloats(Reg value, unsigned column,
   floatRegisters.push_back(result);
   return {&floatRegisters.back()};
 }
+
+FloatReg HostRegisters::joinExponents(Reg value, unsigned column,
+                                      Minifloat shape) {
+  HostFloatReg result;
+  for (unsigned row = 0; row < 16; ++row) {
+    uint32_t byte = bytes(value)[4 * row + column];
+    uint32_t bits = (byte & 0x80) << 24 | (byte & 0x7f) << 16 |
+                    uint32_t(byteAt(exponents, row)) << 23;
+    result[row] = bitsFloat(bits);
+    // The product with 1 would change a signaling NaN.
+    if (int power = 127 - shape.bias())
+      result[row] *= std::ldexp(1.0f, power);
+  }
+  exponents = exponents.drop_front(std::min<size_t>(16, exponents.size()));
+  floatRegisters.push_back(result);
+  return {&floatRegisters.back()};
+}

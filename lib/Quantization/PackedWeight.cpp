@@ -7,6 +7,7 @@
 
 #include "quench/Quantization/PackedWeight.h"
 #include "quench/Quantization/Parallel.h"
+#include "quench/Quantization/Tail.h"
 #include "quench/Quantization/WeightStatistics.h"
 #include <array>
 #include <cmath>
@@ -55,7 +56,7 @@ public:
   Packer(const Format &format, int64_t rows, int64_t cols, int threads,
          float *numbers)
       : format(format), rows(rows), cols(cols), threads(threads),
-        numbers(numbers), shape(format, rows, cols),
+        numbers(numbers), shape(format, rows, cols), tail(format, rows, cols),
         statistics(format.codeBits()),
         stream(std::make_shared<std::vector<uint8_t>>(shape.bytes, 0)) {}
 
@@ -66,6 +67,7 @@ public:
   /// Rows [begin, begin + band.rows) from their codes and numbers.
   void pack(int64_t begin, const EncodedRows &band, const float *values) {
     int64_t count = (band.rows + kPassRows - 1) / kPassRows;
+    tail.add(begin, band);
     std::vector<std::array<double, 2>> sums(count);
     std::vector<WeightStatistics> counted(count,
                                           WeightStatistics(format.codeBits()));
@@ -103,6 +105,8 @@ public:
     weight.format = &format;
     weight.rows = rows;
     weight.cols = cols;
+    std::vector<uint8_t> bytes = tail.finish(threads);
+    stream->insert(stream->end(), bytes.begin(), bytes.end());
     weight.stream = *stream;
     weight.owner = stream;
     weight.relativeError = normSum > 0 ? errorSum / normSum : 0;
@@ -122,6 +126,7 @@ private:
   int threads;
   float *numbers; // null: nobody wants them
   StreamShape shape;
+  TailPacker tail;
   std::shared_ptr<std::vector<uint8_t>> stream;
   WeightStatistics statistics;
   double errorSum = 0, normSum = 0;

@@ -6,6 +6,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "quench/Quantization/Packing.h"
+#include "quench/Quantization/Tail.h"
 #include "llvm/Support/Endian.h"
 #include "llvm/Support/MathExtras.h"
 #include <cstring>
@@ -39,6 +40,14 @@ StreamShape::StreamShape(const Format &format, int64_t rows, int64_t cols) {
   headerBytes =
       tableOffset + llvm::alignTo(format.tableBytes(), uint64_t(kHeaderUnit));
   bytes = headerBytes + passes * passBytes + kStreamPadding;
+  tailOffset = indexOffset = codesOffset = -1;
+  if (format.codedField().bits != 0) {
+    tailOffset = bytes;
+    indexOffset = tailOffset + sizeof(ExponentCode::Tables);
+    codesOffset =
+        llvm::alignTo(indexOffset + 4 * passes * kPassBlocks * kCodedStreams,
+                      uint64_t(kHeaderUnit));
+  }
 }
 
 int64_t quench::interleavedOffset(const BlockLayout &layout, int64_t half,
@@ -539,6 +548,10 @@ std::vector<uint8_t> quench::packWeight(const Format &format,
                        std::min(kPassRows, encoded.rows - first)),
              stream.data() + shape.headerBytes + pass * shape.passBytes);
   }
+  TailPacker tail(format, encoded.rows, encoded.cols);
+  tail.add(0, encoded);
+  std::vector<uint8_t> bytes = tail.finish(1);
+  stream.insert(stream.end(), bytes.begin(), bytes.end());
   return stream;
 }
 
@@ -557,14 +570,14 @@ void quench::packHeader(const Format &format, const EncodedRows &encoded,
 /// Codes and params of row `row` of the stream, appended to `encoded`.
 static void readRow(const Format &format, const StreamShape &shape,
                     llvm::ArrayRef<Word> words, const uint8_t *stream,
-                    int64_t row, EncodedRows &encoded) {
+                    int64_t row, TailReader &tail, EncodedRows &encoded) {
   const BlockLayout &layout = format.layout();
   const uint8_t *pass =
       stream + shape.headerBytes + row / kPassRows * shape.passBytes;
   int64_t half = row % kPassRows / kBlockRows, lane = row % kBlockRows;
   for (const Word &word : words) {
     const uint8_t *block = pass + word.block * kPassBlocks * layout.bytes;
-    uint32_t code = 0;
+    uint32_t code = tail.at(row, word.block * layout.columns + word.column);
     for (const Component &component : layout.components) {
       if (!isCode(component))
         continue;
@@ -608,8 +621,9 @@ EncodedRows quench::unpackWeight(const Format &format, const uint8_t *stream,
   encoded.rows = rows;
   encoded.cols = cols;
   readHeader(format, shape, stream, encoded);
+  TailReader tail(format, stream, rows, cols);
   for (int64_t row = 0, end = codedRows(format, rows); row < end; ++row)
-    readRow(format, shape, words, stream, row, encoded);
+    readRow(format, shape, words, stream, row, tail, encoded);
   return encoded;
 }
 
@@ -623,12 +637,13 @@ void quench::unpackRows(const Format &format, const uint8_t *stream,
   encoded.rows = format.tileRows();
   readHeader(format, shape, stream, encoded);
   std::vector<float> decoded(encoded.rows * cols);
+  TailReader tail(format, stream, rows, cols);
   for (int64_t first = begin / encoded.rows * encoded.rows; first < end;
        first += encoded.rows) {
     encoded.codes.clear();
     encoded.params.clear();
     for (int64_t r = 0; r < encoded.rows; ++r)
-      readRow(format, shape, words, stream, first + r, encoded);
+      readRow(format, shape, words, stream, first + r, tail, encoded);
     decodeRows(format, encoded, decoded.data());
     int64_t from = std::max(first, begin),
             to = std::min(first + encoded.rows, end);

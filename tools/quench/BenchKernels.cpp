@@ -92,6 +92,11 @@ struct BenchWeight {
     EncodedRows encoded =
         encodeNearest(format, values.data(), rows, k, FitOptions());
     decodeRows(format, encoded, values.data());
+    if (format.codedField().bits != 0) {
+      stream = packWeight(format, repeated(encoded));
+      distinctRows = rows;
+      return;
+    }
     packHeader(format, encoded, stream.data());
     uint8_t *passes = stream.data() + shape.headerBytes;
     for (int64_t pass = 0; pass < distinct; ++pass)
@@ -117,6 +122,21 @@ struct BenchWeight {
         lanes.push_back(std::lround(v / format.unit()));
     }
     distinctRows = distinct * kPassRows;
+  }
+
+  /// The codes of all n rows.
+  EncodedRows repeated(const EncodedRows &some) const {
+    EncodedRows all = some;
+    auto fill = [&](auto &values) {
+      size_t period = values.size();
+      values.resize(period / some.rows * n);
+      for (size_t i = period; i < values.size(); ++i)
+        values[i] = values[i - period];
+    };
+    fill(all.codes);
+    fill(all.params);
+    all.rows = n;
+    return all;
   }
 
   const Format &format;

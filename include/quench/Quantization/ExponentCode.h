@@ -1,4 +1,4 @@
-//===- ExponentCode.h - Floats with their exponents compressed --*- C++ -*-===//
+//===- ExponentCode.h - Prefix codes of exponents ---------------*- C++ -*-===//
 //
 // Part of the Quench project, under the Apache License v2.0 with LLVM
 // Exceptions. SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
@@ -6,78 +6,78 @@
 //===----------------------------------------------------------------------===//
 //
 // Exponents of trained weights carry between two and three bits, signs and
-// mantissas all theirs. The exponents of a weight get a Huffman code; sign and
-// mantissa are stored as they are. All bits come back, those of NaN, -0 and
-// subnormal numbers too (DFloat11, arXiv 2504.11651; ECF8, arXiv 2510.02676).
-// Panels of some rows and columns are coded one by one, so that none needs the
-// others.
+// mantissas all theirs (DFloat11, arXiv 2504.11651; ECF8, arXiv 2510.02676). A
+// prefix code for them that sixteen lanes of a register read side by side: a
+// symbol is found in one of two tables of 16 entries, each by four bits.
+//
+// Lanes (rows) have bits of their own. They are refilled from one stream of
+// halfwords: before each symbol, every lane with fewer than kMostBits bits left
+// takes the next halfword, lower lanes first. So the order of the halfwords
+// follows from the symbols alone, and no lane needs a place of its own.
 //
 //===----------------------------------------------------------------------===//
 
 #ifndef QUENCH_QUANTIZATION_EXPONENTCODE_H
 #define QUENCH_QUANTIZATION_EXPONENTCODE_H
 
-#include "quench/Quantization/Scales.h"
-#include "llvm/ADT/ArrayRef.h"
-#include "llvm/Support/Error.h"
-#include <cstdint>
+#include "quench/Quantization/Registers.h"
+#include <array>
 #include <vector>
 
 namespace quench {
 
-constexpr Minifloat kBFloat16{8, 7};
-
-/// A prefix code of up to 256 symbols, canonical: shorter codes first, then by
-/// symbol. Codes have at most kMostBits bits.
-class PrefixCode {
+/// A prefix code of 256 symbols. The first bit of a code is the low one.
+///
+/// The entry of the first table at the next four bits is a symbol and the
+/// length of its code, or kNextTable: then that of the second table at the four
+/// bits behind them is. If that is kNextTable too, the eight bits behind them
+/// are the symbol.
+class ExponentCode {
 public:
-  static constexpr unsigned kMostBits = 12;
-  /// The best code of that length for symbols with these counts; symbols that
-  /// do not occur have none. A lone symbol has one bit.
-  static PrefixCode make(llvm::ArrayRef<uint64_t> counts);
-  /// From the lengths alone. Error: they are those of no prefix code.
-  static llvm::Expected<PrefixCode> read(llvm::ArrayRef<uint8_t> lengths);
+  static constexpr unsigned kIndexBits = 4, kEntries = 1 << kIndexBits;
+  static constexpr unsigned kMostBits = 2 * kIndexBits + 8;
+  /// An entry: the length in the low bits, the symbol where a float has its
+  /// exponent.
+  static constexpr uint32_t kLengthMask = 31, kSymbolShift = 23,
+                            kNextTable = 1u << 31;
+  using Tables = std::array<uint32_t, 2 * kEntries>;
 
-  llvm::ArrayRef<uint8_t> lengths() const { return length; }
-  uint32_t code(unsigned symbol) const {
-    return codes[symbol];
-  } // high bit first
-  /// The symbol of the code that begins in the high ones of kMostBits bits.
-  uint8_t symbol(uint32_t window) const { return symbols[window]; }
+  /// The shortest such code for symbols with these counts (256); those with
+  /// count 0 may have none.
+  static ExponentCode make(llvm::ArrayRef<uint64_t> counts);
+  explicit ExponentCode(const Tables &tables);
+
+  const Tables &tables() const { return entries; }
+  unsigned length(uint8_t symbol) const { return lengths[symbol]; }
+  uint32_t code(uint8_t symbol) const { return codes[symbol]; }
+  /// The entry for the next bits, kMostBits of which count.
+  uint32_t entry(uint32_t bits) const;
 
 private:
-  bool assign();
-  std::vector<uint8_t> length;  // by symbol; 0: none
-  std::vector<uint32_t> codes;  // by symbol
-  std::vector<uint8_t> symbols; // by the next kMostBits bits
+  Tables entries;
+  std::array<uint8_t, 256> lengths;
+  std::array<uint32_t, 256> codes;
 };
 
-/// A rows x cols weight of such floats.
-class ExponentCodedWeight {
-public:
-  static constexpr int64_t kPanelRows = 32, kPanelColumns = 256;
+/// The halfwords of `symbols`, [count][kBlockRows]; those that are refilled at
+/// the end and hold nothing are left out.
+std::vector<uint16_t> encodeLanes(const ExponentCode &code,
+                                  llvm::ArrayRef<uint8_t> symbols);
 
-  /// `numbers`: [rows][cols] bits of floats.
-  static ExponentCodedWeight encode(Minifloat shape,
-                                    llvm::ArrayRef<uint16_t> numbers,
-                                    int64_t rows, int64_t cols);
-  /// The numbers of panel (row / kPanelRows, column / kPanelColumns),
-  /// [kPanelRows][kPanelColumns], 0 past the ends of the weight.
-  void decodePanel(int64_t row, int64_t column, uint16_t *numbers) const;
-  std::vector<uint16_t> decode() const;
-  /// All that is stored: code lengths, where panels begin, both streams.
-  int64_t bits() const;
+/// Reads them back, column by column.
+class LaneReader {
+public:
+  /// `halfwords`: little-endian; kBlockRows more than those of encodeLanes can
+  /// be read.
+  LaneReader(const ExponentCode &code, const uint8_t *halfwords)
+      : code(code), at(halfwords) {}
+  /// The next kBlockRows symbols.
+  void next(uint8_t *symbols);
 
 private:
-  int64_t panelsPerRow() const {
-    return (cols + kPanelColumns - 1) / kPanelColumns;
-  }
-
-  Minifloat shape{};
-  int64_t rows = 0, cols = 0;
-  PrefixCode code;
-  std::vector<uint32_t> begins;         // of each panel, in bits of `exponents`
-  std::vector<uint8_t> exponents, rest; // `rest`: sign and mantissa
+  const ExponentCode &code;
+  const uint8_t *at;
+  uint32_t window[kBlockRows] = {}, left[kBlockRows] = {};
 };
 
 /// Bits of a symbol with these counts.

@@ -53,6 +53,11 @@ struct Component {
   unsigned codeShift = 0;
 };
 
+/// Bits [shift, shift + bits) of a code.
+struct CodeField {
+  unsigned shift = 0, bits = 0;
+};
+
 /// A piece [offset, offset + length) of a block; the row blocks of a pass are
 /// interleaved in units of `unit` bytes within it.
 struct Part {
@@ -146,8 +151,17 @@ public:
   /// Bits of one codeword (at most 32).
   virtual unsigned codeBits() const = 0;
   /// Stored bits of a rows x cols weight: codes, scales, zero points, tables,
-  /// without padding.
+  /// without padding. With codedField(): of a typical weight; storedBits
+  /// (Tail.h) says what one really takes.
   virtual int64_t bits(int64_t rows, int64_t cols) const;
+  /// The field of a code (at most 8 bits, the exponent of a float) that has no
+  /// place in the blocks: it is stored behind them in as many bits as it needs
+  /// (Tail.h), so that the length of a stream depends on its content. Such
+  /// formats have codes of one column and a decode in floats
+  /// (RegisterBuilder::joinExponents), which goes through each row in order.
+  virtual CodeField codedField() const { return {}; }
+  /// What bits() reckons for them: 2.6 bits each (normal numbers: 2.59).
+  int64_t typicalFieldBits(int64_t rows, int64_t cols) const;
 
   /// Rows and columns whose codes depend on each other and are chosen and
   /// decoded together (16 x 16 for a trellis, whose codeLength() is 1). Such

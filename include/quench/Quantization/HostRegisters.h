@@ -29,6 +29,8 @@ public:
   explicit HostRegisters(llvm::ArrayRef<uint8_t> block,
                          llvm::ArrayRef<uint8_t> table = {})
       : block(block), table(table) {}
+  /// What joinExponents takes: [columns][16].
+  void setExponents(llvm::ArrayRef<uint8_t> symbols) { exponents = symbols; }
 
   static const HostReg &bytes(Reg reg) {
     return *static_cast<const HostReg *>(reg.handle);
@@ -66,6 +68,7 @@ public:
   FloatReg lookupFloats(llvm::ArrayRef<float> table, Reg index,
                         unsigned column) override;
   FloatReg minifloats(Reg value, unsigned column, Minifloat shape) override;
+  FloatReg joinExponents(Reg value, unsigned column, Minifloat shape) override;
   FloatReg lookupFloats(FloatReg table, Reg index, unsigned column) override;
 
 private:
@@ -81,7 +84,7 @@ private:
   FloatReg floatsAt(llvm::ArrayRef<uint8_t> bytes, int64_t offset,
                     FloatKind kind);
 
-  llvm::ArrayRef<uint8_t> block, table;
+  llvm::ArrayRef<uint8_t> block, table, exponents;
   std::deque<HostReg> registers;
   std::deque<HostFloatReg> floatRegisters;
 };

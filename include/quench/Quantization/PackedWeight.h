@@ -21,7 +21,7 @@ namespace quench {
 struct PackedWeight {
   const Format *format = nullptr;
   int64_t rows = 0, cols = 0;
-  /// StreamShape(format, rows, cols).bytes bytes, which `owner` keeps alive.
+  /// The bytes of packWeight, which `owner` keeps alive.
   llvm::ArrayRef<uint8_t> stream;
   std::shared_ptr<const void> owner;
   /// Canonical text of the quantizer; empty: codes that were there before.

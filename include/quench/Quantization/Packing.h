@@ -17,7 +17,8 @@
 // (BlockLayout::parts). Row scales (formats with group() == 0 and hasScale())
 // are kPassRows halves; with zero points, kPassRows bytes and as many of
 // padding follow. After the last pass come kStreamPadding bytes, which kernels
-// may read and never use.
+// may read and never use; formats with Format::codedField() have a tail behind
+// them (Tail.h).
 //
 //===----------------------------------------------------------------------===//
 
@@ -43,6 +44,10 @@ struct StreamShape {
   int64_t tableOffset;    // of the table in the stream
   int64_t headerBytes;    // where pass 0 begins
   int64_t bytes;          // of the whole stream, kStreamPadding included
+
+  /// Of formats with codedField(), else -1: where the tail begins (then `bytes`
+  /// is without it), where its index, and where the first stream of codes.
+  int64_t tailOffset, indexOffset, codesOffset;
 };
 
 /// Place in the pass of byte `offset` of row block `half` (0 or 1) of a block.
@@ -96,7 +101,7 @@ void packPass(const Format &format, const EncodedRows &encoded, uint8_t *pass);
 /// Rows [first, first + count) of an encoding; `first` begins a tile.
 EncodedRows sliceRows(const Format &format, const EncodedRows &encoded,
                       int64_t first, int64_t count);
-/// The whole stream of a whole weight: StreamShape::bytes bytes.
+/// The whole stream of a whole weight: StreamShape::bytes bytes and the tail.
 std::vector<uint8_t> packWeight(const Format &format,
                                 const EncodedRows &encoded);
 

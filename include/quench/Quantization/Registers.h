@@ -29,6 +29,9 @@ constexpr int64_t kBlockRows = 16;
 constexpr int64_t kPassBlocks = 2;
 /// Rows of a pass; the number of rows of a packed weight is padded to it.
 constexpr int64_t kPassRows = kBlockRows * kPassBlocks;
+/// Streams of a row block in which exponents are coded (Tail.h): lanes wait for
+/// their own bits, so that two of them fill the time.
+constexpr int64_t kCodedStreams = 2;
 
 /// 64 bytes, an opaque handle.
 struct Reg {
@@ -104,6 +107,12 @@ public:
   /// Column `column` as 16 floats of `shape` (Minifloat::decode): the low bits
   /// of each byte count.
   virtual FloatReg minifloats(Reg value, unsigned column, Minifloat shape) = 0;
+  /// Column `column` as 16 floats of `shape`: the high bit of a byte is the
+  /// sign, the mantissa follows (the rest is 0), and the exponents are the next
+  /// ones of the row block's coded fields (Format::codedField()). So columns
+  /// must be asked for in order, each once.
+  virtual FloatReg joinExponents(Reg value, unsigned column,
+                                 Minifloat shape) = 0;
 };
 
 /// What a decode hands to an integer dot product: unsigned bytes

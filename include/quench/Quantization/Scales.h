@@ -77,6 +77,7 @@ struct Minifloat {
   }
 };
 
+constexpr Minifloat kBFloat16{8, 7};
 constexpr Minifloat kE2M1{2, 1}, kE2M3{2, 3}, kE3M2{3, 2}, kE4M3{4, 3},
     kE5M2{5, 2};
 

@@ -252,6 +252,12 @@ const Case cases[] = {
     {"float<32>", 64, 100},
     {"float<16>", 64, 96},
     {"float<bf16>", 64, 96},
+    {"dfloat11", 64, 96},
+    {"dfloat11", 50, 101},
+    {"ecf8", 64, 96},
+    {"ecf8<tensor>", 40, 88},
+    {"ecf8<group = 64>", 50, 130},
+    {"ecf8<group = 5>", 33, 64},
 };
 
 TEST(Kernels, IntegerForThisProcessor) {
@@ -297,6 +303,9 @@ TEST(Kernels, Lookup) {
                          "mxfp<6, e3m2>",
                          "nvfp4",
                          "fp8<e4m3>",
+                         "dfloat11",
+                         "ecf8",
+                         "ecf8<group = 24>",
                          "ternary<3, tensor>",
                          "e8p",
                          "e8p<4, scale = tensor>",
@@ -332,6 +341,24 @@ TEST(Kernels, Lookup) {
             << "row " << ids[r] << " column " << c;
       }
   }
+}
+
+/// Coded exponents change nothing: the bits of the formats without the code.
+TEST(Kernels, CodedExponents) {
+  const char *pairs[][2] = {{"dfloat11", "float<bf16>"},
+                            {"ecf8", "fp8<e4m3>"},
+                            {"ecf8<group = 32>", "fp8<e4m3, group = 32>"}};
+  for (auto [coded, plain] : pairs)
+    for (auto [n, k] : {std::pair(64, 160), {50, 101}}) {
+      Weight a(*formatOf(coded), n, k, 5), b(*formatOf(plain), n, k, 5);
+      expectSameBits(a.values, b.values, coded);
+      Contraction first({formatOf(coded), n, k, false, true, false}, false);
+      Contraction second({formatOf(plain), n, k, false, true, false}, false);
+      std::vector<float> x = randomRows(5, k, 6);
+      for (int64_t m : {1, 5})
+        expectSameBits(first.run(a, x, m, m > 1), second.run(b, x, m, m > 1),
+                       coded);
+    }
 }
 
 TEST(Kernels, Accumulate) {
@@ -377,6 +404,8 @@ const Case genericCases[] = {
     {"vptq<1x8, rows = 4>", 40, 88},
     {"vptq<2x8, rows = 16>", 33, 130},
     {"float<bf16>", 32, 32},
+    {"dfloat11", 40, 36},
+    {"ecf8<group = 16>", 32, 50},
 };
 
 TEST(Kernels, IntegerGeneric) {

@@ -9,6 +9,7 @@
 #include "Samples.h"
 #include "quench/Quantization/Half.h"
 #include "quench/Quantization/HostRegisters.h"
+#include "quench/Quantization/Tail.h"
 #include <cstring>
 #include <set>
 
@@ -16,8 +17,9 @@ using namespace quench;
 
 static std::vector<std::string> allSpecs() {
   std::vector<std::string> specs{
-      "e8p",       "e8p<3>",    "e8p<4>",     "e8p<3, scale = tensor>",
-      "float<32>", "float<16>", "float<bf16>"};
+      "e8p",       "e8p<3>",      "e8p<4>",      "e8p<3, scale = tensor>",
+      "float<32>", "float<16>",   "float<bf16>", "dfloat11",
+      "ecf8",      "ecf8<tensor>"};
   for (const char *shape :
        {"2x8, group = 8", "1x8, group = 16", "4x4, group = 4", "2x6, group = 3",
         "1x1", "3x3, group = 2", "1x2, group = 1", "2x7, group = 32"})
@@ -53,6 +55,8 @@ static std::vector<std::string> allSpecs() {
     for (std::string shape : {"fp6<e2m3", "fp6<e3m2", "fp8<e4m3", "fp8<e5m2"})
       if (few)
         specs.push_back(shape + group + ">");
+    if (!group.empty())
+      specs.push_back("ecf8<" + group.substr(2) + ">");
     std::string argument = group.empty() ? "" : group.substr(2);
     specs.push_back("nf4<" + argument + ">");
     std::string more = argument + (group.empty() ? "" : ", ");
@@ -102,7 +106,7 @@ TEST(Layout, FieldsDoNotOverlapAndPartsCoverTheBlock) {
         EXPECT_EQ(int64_t(starts.size()), kBlockRows * layout.groupsPerBlock());
     }
     EXPECT_EQ(codeBits, kBlockRows * layout.columns / f.codeLength() *
-                            int64_t(f.codeBits()));
+                            int64_t(f.codeBits() - f.codedField().bits));
     int64_t end = 0;
     for (const Part &part : layout.parts) {
       EXPECT_EQ(part.offset, end);
@@ -187,7 +191,10 @@ TEST(Packing, RowsComeBack) {
       std::vector<float> weight = samples.gaussians(rows * cols), decoded;
       std::vector<uint8_t> stream = packAll(f, weight, rows, cols, decoded);
       StreamShape shape(f, rows, cols);
-      ASSERT_EQ(int64_t(stream.size()), shape.bytes);
+      if (f.codedField().bits == 0)
+        ASSERT_EQ(int64_t(stream.size()), shape.bytes);
+      else
+        ASSERT_GT(int64_t(stream.size()), shape.codesOffset);
       std::vector<float> row(cols);
       for (int64_t r = 0; r < rows; ++r) {
         unpackRow(f, stream.data(), rows, cols, r, row.data());
@@ -239,6 +246,8 @@ TEST(Packing, RegistersDecodeLikeScalars) {
       StreamShape shape(f, rows, cols);
       std::vector<uint8_t> pass(shape.passBytes);
       packPass(f, encoded, pass.data());
+      std::vector<uint8_t> stream = packWeight(f, encoded);
+      TailReader tail(f, stream.data(), rows, cols);
       for (GroupParams &params : encoded.params)
         params = one;
       encoded.tensorScale = 1;
@@ -290,6 +299,9 @@ TEST(Packing, RegistersDecodeLikeScalars) {
                 }
             }
           }
+          if (f.codedField().bits != 0)
+            registers.setExponents(
+                tail.block(half).slice(b * layout.columns * kBlockRows));
           llvm::SmallVector<FloatPlane> planes;
           f.decodeFloats(registers, planes);
           ASSERT_EQ(int64_t(planes.size()), layout.columns);

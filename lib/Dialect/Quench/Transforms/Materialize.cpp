@@ -12,6 +12,7 @@
 #include "mlir/IR/IRMapping.h"
 #include "quench/Kernels/Contract.h"
 #include "quench/Quantization/Half.h"
+#include "quench/Quantization/Tail.h"
 #include "llvm/Support/Format.h"
 #include <cmath>
 
@@ -298,7 +299,6 @@ FailureOr<Packed> Materializer::pack(Operation *user, Value weight,
   row.rows = rows;
   row.cols = cols;
   row.block = block;
-  row.bits = format->bits(rows, cols);
   if (options.progress)
     options.progress(row.name, done, total);
 
@@ -308,6 +308,7 @@ FailureOr<Packed> Materializer::pack(Operation *user, Value weight,
     return user->emitError()
            << "'" << row.name << "': " << toString(result.takeError());
   row.packedBytes = result->stream.size();
+  row.bits = storedBits(*format, rows, cols, row.packedBytes);
   row.relativeError = result->relativeError;
   row.errorBound = result->errorBound;
   row.lossLimit = result->lossLimit;
