@@ -20,7 +20,7 @@ using namespace quench;
 
 static cl::SubCommand
     options("eval", "Perplexity of a language model, and its distance to a "
-                    "reference");
+                    "reference; for an encoder, that of embeddings");
 
 static cl::opt<std::string> modelPath(cl::Positional, cl::desc("OUT"),
                                       cl::sub(options));
@@ -128,13 +128,88 @@ static void print(const Evaluation &result, double seconds) {
       << " windows of " << context << '\n';
 }
 
+/// The texts of an encoder: lines, or rows of ids, cut to --context tokens as
+/// calibration cuts them.
+static Expected<TokenRows> readSentences(TokenRows data) {
+  if (!StringRef(dataPath).ends_with_insensitive(".npy")) {
+    Expected<std::string> text = readText(dataPath);
+    if (!text)
+      return text.takeError();
+    Expected<Tokenizer> tokenizer =
+        openTokenizer(tokenizerPath, modelPath, "a text to evaluate on");
+    if (!tokenizer)
+      return tokenizer.takeError();
+    data = tokenize(*tokenizer, *text, /*byLine=*/true);
+  }
+  if (windowCount && windowCount < static_cast<int64_t>(data.rows.size()))
+    data.rows.resize(windowCount);
+  for (std::vector<int64_t> &row : data.rows)
+    if (static_cast<int64_t>(row.size()) > context) {
+      row[context - 1] = row.back(); // it ends a sentence
+      row.resize(context);
+    }
+  if (data.rows.empty())
+    return createStringError("'" + dataPath + "' has no sentence");
+  return data;
+}
+
+/// Cosines of the embeddings of a model and its reference.
+static Error evaluateEncoder(LanguageModel &model, TokenRows data,
+                             Progress &progress) {
+  if (referencePath.empty() || !cachePath.empty())
+    return createStringError(
+        "'" + modelPath +
+        "' is an encoder: its embeddings are compared with those of "
+        "--reference MODEL, without --reference-cache");
+  Expected<TokenRows> sentences = readSentences(std::move(data));
+  if (!sentences)
+    return sentences.takeError();
+  Expected<std::unique_ptr<LanguageModel>> reference = openAny(referencePath);
+  if (!reference)
+    return reference.takeError();
+  if (!(*reference)->isEncoder())
+    return createStringError("'" + referencePath + "' is no encoder, '" +
+                             modelPath + "' is one");
+  Stopwatch watch;
+  double sum = 0, least = 1;
+  int64_t tokens = 0, count = sentences->rows.size();
+  std::vector<double> ours, theirs;
+  for (auto [i, row] : enumerate(sentences->rows)) {
+    progress.update("evaluate", "sentence " + std::to_string(i + 1), i, count);
+    if (Error error = model.textEmbedding(row, ours))
+      return error;
+    if (Error error = (*reference)->textEmbedding(row, theirs))
+      return error;
+    if (ours.size() != theirs.size())
+      return createStringError("an embedding of '" + modelPath + "' has " +
+                               Twine(ours.size()) + " numbers, one of '" +
+                               referencePath + "' " + Twine(theirs.size()));
+    double cosine = 0;
+    for (size_t j = 0; j < ours.size(); ++j)
+      cosine += ours[j] * theirs[j];
+    sum += cosine;
+    least = std::min(least, cosine);
+    tokens += row.size();
+  }
+  progress.finish();
+  if (asJSON) {
+    printJSON(json::Object{{"cosine", sum / count},
+                           {"least_cosine", least},
+                           {"sentences", count},
+                           {"tokens", tokens},
+                           {"seconds", watch.seconds()}});
+    return Error::success();
+  }
+  outs() << formatted("cosine         %.6f\n", sum / count)
+         << formatted("least cosine   %.6f\n", least) << "sentences      "
+         << count << ", " << tokens << " tokens\n";
+  return Error::success();
+}
+
 static Error evaluate() {
   Expected<TokenRows> data = readTokens(dataPath, tokenizerPath, modelPath);
   if (!data)
     return data.takeError();
-  Expected<std::vector<ArrayRef<int64_t>>> windows = cutWindows(*data);
-  if (!windows)
-    return windows.takeError();
   Progress progress;
   progress.update("open", modelPath, 0, 0);
   CalibrationOptions calibrating = calibration.options();
@@ -150,6 +225,11 @@ static Error evaluate() {
                 : LanguageModel::openCompiled(modelPath, threads, 0, context);
   if (!model)
     return model.takeError();
+  if ((*model)->isEncoder())
+    return evaluateEncoder(**model, std::move(*data), progress);
+  Expected<std::vector<ArrayRef<int64_t>>> windows = cutWindows(*data);
+  if (!windows)
+    return windows.takeError();
   if (int64_t room = (*model)->capacity(); room && room < context)
     return createStringError("'" + modelPath + "' holds " + Twine(room) +
                              " positions, fewer than a window of --context " +
@@ -221,10 +301,16 @@ static std::string notes() {
   return "\nThe data are cut into windows of --context tokens, and each window "
          "is a text of its\nown. Positions from the middle on to the last but "
          "one are scored against the token\nthat follows. An .npy matrix has "
-         "a text in each row.\n\nJSON keys: perplexity, loss (nats a token), "
+         "a text in each row.\n\nOf an encoder, a model whose output is called "
+         "an embedding or a hidden state, each\nline of a text is a sentence, "
+         "cut to --context tokens; --windows is the most\nsentences. Its "
+         "embedding is the mean of the vectors of its tokens; printed are\nthe "
+         "mean and the least cosine to the embedding of --reference.\n\nJSON "
+         "keys: perplexity, loss (nats a token), "
          "tokens (scored), windows, context,\nseconds; kl (nats), top1 (0 to "
          "1) and reference_perplexity with --reference (kl and\ntop1 are null "
-         "without).\n\nExamples:\n\n"
+         "without). Of an encoder: cosine, least_cosine, sentences, tokens, "
+         "seconds.\n\nExamples:\n\n"
          "  quench eval model.so --data text.txt --windows 16\n"
          "  quench eval model.so --data ids.npy --reference model.onnx "
          "--json\n"

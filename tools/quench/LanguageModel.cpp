@@ -11,6 +11,7 @@
 #include "quench/Interpreter/LanguageModel.h"
 #include "quench/Pipelines/Compile.h"
 #include "quench/Support/ModelFiles.h"
+#include <cmath>
 
 using namespace llvm;
 using namespace quench;
@@ -59,28 +60,54 @@ Error LanguageModel::runAppend(ArrayRef<int64_t> tokens,
   return Error::success();
 }
 
-/// Takes the rows of the first `tokens` positions out of a logits tensor of the
-/// shape [1, n, vocabulary] or [n, vocabulary].
-static Error takeLogits(StringRef path, const HostTensor &tensor,
-                        int64_t tokens, int64_t &vocabulary,
-                        std::vector<float> &logits) {
+Error LanguageModel::textEmbedding(ArrayRef<int64_t> tokens,
+                                   std::vector<double> &embedding) {
+  std::vector<float> values;
+  if (Error error = textLogits(tokens, values))
+    return error;
+  std::vector<double> sums(width);
+  for (size_t i = 0; i < values.size(); ++i)
+    sums[i % width] += values[i];
+  double square = 0;
+  for (double sum : sums)
+    square += sum * sum;
+  if (!std::isfinite(square))
+    return createStringError("'" + path() +
+                             "': the embedding of a text is not finite");
+  embedding.clear();
+  for (double sum : sums)
+    embedding.push_back(square > 0 ? sum / std::sqrt(square) : 0);
+  return Error::success();
+}
+
+void LanguageModel::setOutputName(StringRef name) {
+  encoder = name.contains("hidden") || name.contains("embedding");
+}
+
+Error LanguageModel::takeOutput(const HostTensor &tensor, int64_t tokens,
+                                std::vector<float> &values) {
   ArrayRef<int64_t> shape = tensor.getShape();
   if (shape.size() == 3 && shape[0] == 1)
     shape = shape.drop_front();
+  else if (encoder && shape.size() == 2 && shape[0] == 1)
+    tokens = 1;
+  StringRef what = encoder ? "vectors" : "logits";
   if (shape.size() != 2 || shape[0] < tokens || shape[1] < 1)
-    return createStringError("'" + path + "': the logits are " +
+    return createStringError("'" + path() + "': the " + what + " are " +
                              tensor.describe() + ", not [1," + Twine(tokens) +
-                             ",vocabulary]");
-  if (vocabulary && shape[1] != vocabulary)
-    return createStringError("'" + path + "': there are " + Twine(shape[1]) +
+                             (encoder ? ",width]" : ",vocabulary]"));
+  if (!encoder && vocabularySize && shape[1] != vocabularySize)
+    return createStringError("'" + path() + "': there are " + Twine(shape[1]) +
                              " logits for a vocabulary of " +
-                             Twine(vocabulary));
-  vocabulary = shape[1];
+                             Twine(vocabularySize));
+  width = shape[1];
+  if (!encoder)
+    vocabularySize = width;
   Expected<HostTensor> floats = tensor.convertTo(ElementKind::F32);
   if (!floats)
     return floats.takeError();
   const float *data = floats->data<float>();
-  logits.assign(data, data + tokens * vocabulary);
+  values.assign(data, data + tokens * width);
   return Error::success();
 }
 
@@ -118,8 +145,9 @@ public:
       : LanguageModel(path), context(std::move(context)),
         inputs(std::move(inputs)), output(output) {
     const CompiledModel &model = this->context->model();
+    setOutputName(model.outputs()[output].name);
     vocabularySize = model.vocabulary();
-    if (!vocabularySize)
+    if (!vocabularySize && !encoder)
       vocabularySize =
           std::max<int64_t>(0, model.outputs()[output].dims.back());
   }
@@ -135,8 +163,7 @@ protected:
     Expected<SmallVector<HostTensor>> results = runModel(*context, *tensors);
     if (!results)
       return results.takeError();
-    return takeLogits(path(), (*results)[output], tokens.size(), vocabularySize,
-                      logits);
+    return takeOutput((*results)[output], tokens.size(), logits);
   }
 
 private:
@@ -161,7 +188,7 @@ protected:
         runLanguageModel(*interpreter, function, tokens);
     if (!result)
       return result.takeError();
-    return takeLogits(path(), *result, tokens.size(), vocabularySize, logits);
+    return takeOutput(*result, tokens.size(), logits);
   }
 
 private:
@@ -191,9 +218,13 @@ Error InterpretedModel::load(StringRef recipe,
   Expected<unsigned> output = logitsResult(function);
   if (!output)
     return output.takeError();
+  if (auto name = function.getResultAttrOfType<mlir::StringAttr>(*output,
+                                                                 "quench.name"))
+    setOutputName(name.getValue());
   if (auto type =
           dyn_cast<mlir::RankedTensorType>(function.getResultTypes()[*output]);
-      type && type.getRank() > 0 && !type.isDynamicDim(type.getRank() - 1))
+      !encoder && type && type.getRank() > 0 &&
+      !type.isDynamicDim(type.getRank() - 1))
     vocabularySize = type.getShape().back();
 
   InterpreterOptions options;

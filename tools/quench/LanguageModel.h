@@ -9,6 +9,7 @@
 #define QUENCH_TOOLS_QUENCH_LANGUAGEMODEL_H
 
 #include "quench/Calibration/Calibration.h"
+#include "quench/Support/HostTensor.h"
 #include "llvm/ADT/ArrayRef.h"
 #include "llvm/ADT/StringRef.h"
 #include "llvm/Support/Error.h"
@@ -20,7 +21,7 @@
 namespace quench {
 
 /// A model that gives logits for the next token: compiled, with or without
-/// state, or interpreted.
+/// state, or interpreted. An encoder gives a vector for each token instead.
 class LanguageModel {
 public:
   virtual ~LanguageModel() = default;
@@ -47,6 +48,12 @@ public:
   /// [tokens][vocabulary].
   llvm::Error textLogits(llvm::ArrayRef<int64_t> tokens,
                          std::vector<float> &logits);
+  /// Whether the output is called an embedding or a hidden state.
+  bool isEncoder() const { return encoder; }
+  /// The embedding of a text: the mean of the vectors of its tokens, or the one
+  /// vector that the model gives, over its length.
+  llvm::Error textEmbedding(llvm::ArrayRef<int64_t> tokens,
+                            std::vector<double> &embedding);
   /// Appends tokens to the running text; `logits` gets those after the last.
   llvm::Error append(llvm::ArrayRef<int64_t> tokens,
                      std::vector<float> &logits);
@@ -60,8 +67,17 @@ protected:
   virtual llvm::Error runAppend(llvm::ArrayRef<int64_t> tokens,
                                 std::vector<float> &logits);
 
+  /// Takes the numbers of the first `tokens` positions out of an output of the
+  /// shape [1, n, width] or [n, width]; of an encoder's also [1, width].
+  llvm::Error takeOutput(const HostTensor &tensor, int64_t tokens,
+                         std::vector<float> &values);
+  void setOutputName(llvm::StringRef name);
+
   std::string modelPath;
   int64_t vocabularySize = 0;
+  /// Numbers of a position; 0: not known yet.
+  int64_t width = 0;
+  bool encoder = false;
 
 private:
   llvm::Error check(llvm::ArrayRef<int64_t> tokens) const;
