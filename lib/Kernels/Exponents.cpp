@@ -18,6 +18,14 @@ using namespace quench;
 ExponentStreams::ExponentStreams(Emitter &emitter, const StreamShape &shape,
                                  Value w, Value wOffset)
     : e(emitter), shape(shape), w(w), wOffset(wOffset) {
+  // Else LLVM counts the bits of all masks in one vector, far from where the
+  // next address needs them.
+  auto function = cast<func::FuncOp>(e.b.getInsertionBlock()->getParentOp());
+  SmallVector<Attribute> attributes;
+  if (auto old = function->getAttrOfType<ArrayAttr>("passthrough"))
+    attributes.append(old.begin(), old.end());
+  attributes.push_back(e.b.getStringAttr("noimplicitfloat"));
+  function->setAttr("passthrough", e.b.getArrayAttr(attributes));
   for (int64_t i = 0; i < 2; ++i)
     tables[i] =
         e.loadBytesAs(w, e.add(wOffset, shape.tailOffset + 64 * i), e.floats);
@@ -51,7 +59,21 @@ void ExponentStreams::begin(Value pass, int64_t half) {
   }
 }
 
+void ExponentStreams::readAhead(int64_t columns) {
+  for (int64_t column = 0; column < columns; ++column)
+    for (int64_t half = 0; half < kPassBlocks; ++half)
+      ahead[half].push_back(decode(half, column));
+}
+
 Value ExponentStreams::next(int64_t half, int64_t column) {
+  if (ahead[half].empty())
+    return decode(half, column);
+  Value entry = ahead[half].front();
+  ahead[half].pop_front();
+  return entry;
+}
+
+Value ExponentStreams::decode(int64_t half, int64_t column) {
   OpBuilder &b = e.b;
   Location loc = e.loc;
   State &s = state(half, column % kCodedStreams);

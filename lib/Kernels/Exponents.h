@@ -16,6 +16,7 @@
 
 #include "Emitter.h"
 #include "quench/Quantization/Packing.h"
+#include <deque>
 
 namespace quench {
 
@@ -27,11 +28,15 @@ public:
                   mlir::Value wOffset);
   /// Goes to the first column of row block `half` of a pass (an index).
   void begin(mlir::Value pass, int64_t half);
+  /// Decodes the next columns of all row blocks side by side: each waits for
+  /// its own bits.
+  void readAhead(int64_t columns);
   /// The exponents of the next column, 16 words; stream column % kCodedStreams
   /// is read. They lie where floats have them; other bits are unspecified.
   mlir::Value next(int64_t half, int64_t column);
 
 private:
+  mlir::Value decode(int64_t half, int64_t column);
   /// Of one stream of one row block.
   struct State {
     mlir::Value bits; // memref<16xi32>: those that were read, for each row
@@ -46,6 +51,7 @@ private:
   const StreamShape &shape;
   mlir::Value w, wOffset, tables[2], halfwords;
   State states[kPassBlocks * kCodedStreams];
+  std::deque<mlir::Value> ahead[kPassBlocks];
 };
 
 } // namespace quench

@@ -47,6 +47,12 @@ protected:
     return passBase(e, s, wOffset, pass);
   }
 
+  /// Before the row blocks of a step are decoded.
+  void readExponents() {
+    if (exponents)
+      exponents->readAhead(s.layout.stepColumns);
+  }
+
   /// The floats of the step at byte `offset` of a block, by column.
   SmallVector<Value> decode(Value base, int64_t offset, int64_t h,
                             FetchAhead &fetch) {
@@ -155,6 +161,7 @@ private:
                Emitter::Values &totals) {
     SmallVector<Value> planes[kPassBlocks];
     FetchAhead fetch(e, w, base, s.spec.prefetch);
+    readExponents();
     for (int64_t h = 0; h < kPassBlocks; ++h)
       planes[h] = decode(base, offset, h, fetch);
     fetch.emit();
@@ -210,6 +217,7 @@ private:
   void groupsOfStep(Value base, Value xBase, Value i, Emitter::Values &ys) {
     SmallVector<Value> planes[kPassBlocks];
     FetchAhead fetch(e, w, base, s.spec.prefetch);
+    readExponents();
     for (int64_t h = 0; h < kPassBlocks; ++h)
       planes[h] = decode(base, s.layout.stepOffsets[0], h, fetch);
     fetch.emit();
@@ -285,6 +293,7 @@ private:
 
   void storeStep(Value base, Value panel, int64_t offset) {
     FetchAhead fetch(e, w, base, s.spec.prefetch);
+    readExponents();
     for (int64_t h = 0; h < kPassBlocks; ++h)
       for (auto [c, v] : llvm::enumerate(decode(base, offset, h, fetch)))
         storeFloats(v, e.add(panel, c * kColumnBytes + 64 * h));

@@ -28,11 +28,14 @@ public:
   ExponentFormat(std::string text, const Format &base, Minifloat shape)
       : text(std::move(text)), base(base), shape(shape),
         rest(1 + shape.mantissa) {
-    // Two lines of sign and mantissa; quads side by side in a byte.
+    // Lines of sign and mantissa, quads side by side in a byte. Short steps
+    // leave registers to the decoder; chains of sums (Kernels/Float.cpp) are
+    // those of the format itself.
     int64_t perByte = 8 / rest;
+    lines = perByte;
     StepLayout step;
-    step.columns = 8 * perByte;
-    step.bytes = 128;
+    step.columns = 4 * perByte * lines;
+    step.bytes = 64 * lines;
     Component part{"code[0:" + std::to_string(rest - 1) + "]",
                    rest,
                    0,
@@ -40,7 +43,8 @@ public:
                    0};
     if (perByte > 1)
       part.digits.push_back({'k', perByte, 4, rest});
-    part.digits.push_back({'k', 2, 4 * perByte, 512});
+    if (lines > 1)
+      part.digits.push_back({'k', lines, 4 * perByte, 512});
     step.components.push_back(std::move(part));
     blockLayout =
         makeBlockLayout(step, base.group(), 0, scaleBits(base.scaleKind()) / 8);
@@ -83,7 +87,7 @@ public:
   decodeFloatStep(RegisterBuilder &builder, int64_t offset,
                   llvm::SmallVectorImpl<FloatPlane> &planes) const override {
     unsigned position = 0;
-    for (int64_t line = 0; line < 2; ++line) {
+    for (int64_t line = 0; line < lines; ++line) {
       Reg value = builder.load(offset + 64 * line);
       for (unsigned at = 0; at < 8; at += rest) {
         // The sign becomes the high bit of the byte.
@@ -114,6 +118,7 @@ private:
   const Format &base;
   Minifloat shape;
   unsigned rest; // bits of sign and mantissa
+  int64_t lines; // of a step
   BlockLayout blockLayout;
 };
 
