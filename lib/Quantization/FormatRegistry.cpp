@@ -36,6 +36,24 @@ llvm::Expected<const Format *> quench::getFormat(llvm::StringRef spec) {
   return registry().get(spec);
 }
 
+/// Where `what` first stands outside of brackets, or the length of `text`.
+static size_t topLevel(llvm::StringRef text, char what) {
+  int64_t depth = 0;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (depth == 0 && text[i] == what)
+      return i;
+    depth += text[i] == '<' ? 1 : text[i] == '>' ? -1 : 0;
+  }
+  return text.size();
+}
+
+/// Whether an argument is "name<...>" itself, its brackets in pairs.
+static bool isNested(llvm::StringRef text) {
+  size_t open = text.find('<');
+  return open != 0 && text.ends_with(">") &&
+         topLevel(text.drop_front(open + 1), '>') == text.size() - open - 2;
+}
+
 llvm::Expected<FormatArgs> quench::parseSpec(llvm::StringRef spec) {
   FormatArgs args;
   llvm::StringRef rest = spec.trim();
@@ -54,18 +72,24 @@ llvm::Expected<FormatArgs> quench::parseSpec(llvm::StringRef spec) {
                                    "'<' and '>' at the end");
   if (rest.trim().empty())
     return args;
-  llvm::SmallVector<llvm::StringRef, 4> parts;
-  rest.split(parts, ',');
-  for (llvm::StringRef part : parts) {
-    auto [key, value] = part.split('=');
-    key = key.trim();
-    value = value.trim();
-    if (key.empty() || key.find_first_of("<>") != llvm::StringRef::npos ||
-        (part.contains('=') && value.empty()))
+  for (llvm::StringRef left = rest; !left.empty();) {
+    llvm::StringRef part = left.take_front(topLevel(left, ','));
+    left = left.drop_front(part.size());
+    // A comma at the end stands before an argument that is missing.
+    bool isLast = !left.consume_front(",");
+    if (!isLast && left.empty())
+      part = "";
+    size_t equals = topLevel(part, '=');
+    bool isNamed = equals != part.size();
+    llvm::StringRef key = part.take_front(equals).trim();
+    llvm::StringRef value = part.drop_front(equals).drop_front(isNamed).trim();
+    bool nests = key.find_first_of("<>") != llvm::StringRef::npos;
+    if (key.empty() || (isNamed && (nests || value.empty())) ||
+        (nests && !isNested(key)))
       return llvm::createStringError("argument '" + part.trim() +
                                      "' is neither a value nor "
                                      "\"key = value\"");
-    if (part.contains('='))
+    if (isNamed)
       args.named.push_back({key.str(), value.str()});
     else
       args.positional.push_back(key.str());

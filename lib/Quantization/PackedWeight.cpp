@@ -57,7 +57,7 @@ public:
          float *numbers)
       : format(format), rows(rows), cols(cols), threads(threads),
         numbers(numbers), shape(format, rows, cols), tail(format, rows, cols),
-        statistics(format.codeBits()),
+        statistics(format.symbolBits()),
         stream(std::make_shared<std::vector<uint8_t>>(shape.bytes, 0)) {}
 
   void header(const EncodedRows &encoded) {
@@ -69,8 +69,8 @@ public:
     int64_t count = (band.rows + kPassRows - 1) / kPassRows;
     tail.add(begin, band);
     std::vector<std::array<double, 2>> sums(count);
-    std::vector<WeightStatistics> counted(count,
-                                          WeightStatistics(format.codeBits()));
+    std::vector<WeightStatistics> counted(
+        count, WeightStatistics(format.symbolBits()));
     forEachIndex(count, threads, [&](int64_t i) {
       int64_t row = i * kPassRows, n = std::min(kPassRows, band.rows - row);
       EncodedRows part = slice(format, band, row, row + n);

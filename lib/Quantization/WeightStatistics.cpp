@@ -13,9 +13,11 @@ using namespace quench;
 
 void WeightStatistics::addCodes(llvm::ArrayRef<uint32_t> codes) {
   count += codes.size();
-  for (unsigned byte = 0; 8 * byte < codeBits && byte < 4; ++byte)
+  for (unsigned byte = 0; 8 * byte < codeBits && byte < 4; ++byte) {
+    uint32_t mask = (1u << std::min(8u, codeBits - 8 * byte)) - 1;
     for (uint32_t code : codes)
-      ++histograms[byte][code >> (8 * byte) & 255];
+      ++histograms[byte][code >> (8 * byte) & mask];
+  }
 }
 
 void WeightStatistics::addRow(const float *values, const float *decoded,

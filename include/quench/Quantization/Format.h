@@ -150,6 +150,10 @@ public:
   virtual int64_t codeLength() const { return 1; }
   /// Bits of one codeword (at most 32).
   virtual unsigned codeBits() const = 0;
+  /// The low bits of a code, those that are a weight's own. Bits above them are
+  /// what the codes of a tile share (magnitudes of a row, a set of columns); a
+  /// layout stores each of these once.
+  virtual unsigned symbolBits() const { return codeBits(); }
   /// Stored bits of a rows x cols weight: codes, scales, zero points, tables,
   /// without padding. With codedField(): of a typical weight; storedBits
   /// (Tail.h) says what one really takes.
@@ -169,6 +173,9 @@ public:
   virtual int64_t tileRows() const { return 1; }
   virtual int64_t tileColumns() const { return codeLength(); }
   bool hasTiles() const { return tileRows() != 1; }
+  /// Tiles so wide that feedback must go on inside: quantizers always call
+  /// nearestTileIn.
+  virtual bool codesInMetric() const { return false; }
 
   /// What is stored once for a weight, in front of its stream: one f32 scale
   /// that multiplies all values (formats see weights divided by it), and a

@@ -16,6 +16,7 @@ namespace quench {
 /// Codes and errors of a weight, counted in parts that are joined in any order.
 class WeightStatistics {
 public:
+  /// The low `codeBits` bits of codes are counted.
   explicit WeightStatistics(unsigned codeBits = 0) : codeBits(codeBits) {}
 
   void addCodes(llvm::ArrayRef<uint32_t> codes);

@@ -113,9 +113,8 @@ bool quench::factorize(double *matrix, int64_t n, int threads) {
 // Feedback
 //===----------------------------------------------------------------------===//
 
-/// The inverse of an upper triangular matrix of n x n numbers `stride` apart.
-static void invertUpper(const double *upper, int64_t stride, int64_t n,
-                        std::vector<double> &inverse) {
+void quench::invertUpper(const double *upper, int64_t stride, int64_t n,
+                         std::vector<double> &inverse) {
   inverse.assign(n * n, 0.0);
   for (int64_t j = n - 1; j >= 0; --j) {
     inverse[j * n + j] = 1 / upper[j * stride + j];

@@ -65,6 +65,10 @@ struct Feedback {
 /// Upper triangular G with G G^T = `matrix` (n x n, row major, whose lower
 /// triangle is not read), in its place. False: not positive definite.
 bool factorize(double *matrix, int64_t n, int threads);
+/// The inverse of an upper triangular matrix of n x n numbers, whose rows lie
+/// `stride` apart.
+void invertUpper(const double *upper, int64_t stride, int64_t n,
+                 std::vector<double> &inverse);
 
 /// False: the moments with their damping are not positive definite.
 bool triangularFeedback(const Moments &moments, CodePlan plan, int threads,

@@ -186,16 +186,23 @@ void RowSweep::aimDownhill(const Spot &spot, const CodeBlock &block,
   }
 }
 
-/// The moments of a block.
+/// The moments of a block; columns that a ragged tile lacks have the mean of
+/// the diagonal, for themselves.
 std::vector<float> RowSweep::blockMetric(const Spot &spot,
                                          const CodeBlock &block) const {
   const CodeBatch &batch = spot.batch();
   const float *moments = spot.feedback.moments[spot.batchIndex].data() +
                          (block.place - batch.place) * (batch.width + 1);
-  std::vector<float> metric;
-  for (int64_t i = 0; i < block.width; ++i)
-    metric.insert(metric.end(), moments + i * batch.width,
-                  moments + i * batch.width + block.width);
+  int64_t width = format.tileColumns();
+  std::vector<float> metric(width * width, 0.0f);
+  float sum = 0;
+  for (int64_t i = 0; i < block.width; ++i) {
+    std::copy_n(moments + i * batch.width, block.width,
+                metric.data() + i * width);
+    sum += moments[i * (batch.width + 1)];
+  }
+  for (int64_t i = block.width; i < width; ++i)
+    metric[i * (width + 1)] = sum / block.width;
   return metric;
 }
 
@@ -211,7 +218,8 @@ bool RowSweep::codeBlock(const Spot &spot, const CodeBlock &block,
   if (tiles) {
     used = groups == 0 ? nullptr : &paramsOf(spot.row, 0);
     const float *rowsThatCount = height == tileRows ? nullptr : realRows.data();
-    if (options.tileMetric && block.width == tileColumns &&
+    if ((format.codesInMetric() ||
+         (options.tileMetric && block.width == tileColumns)) &&
         !spot.feedback.moments.empty())
       format.nearestTileIn(blockMetric(spot, block).data(), word.data(), used,
                            rowsThatCount, tileCodes.data());

@@ -29,6 +29,15 @@ static std::vector<std::string> allSpecs() {
         "3, code = lin16", "2, code = 1mad", "3, code = 1mad", "6, code = 1mad",
         "2, code = hyb", "5, code = hyb"})
     specs.push_back("trellis<" + std::string(arguments) + ">");
+  for (const char *binary :
+       {"sum<binary, binary>", "split<magnitude, binary, binary, group = 96>",
+        "split<columns, sum<binary, binary>, split<magnitude, binary, binary>, "
+        "group = 128>",
+        "split<columns, sum<binary, binary>, sum<binary, binary>, group = "
+        "256>",
+        "split<columns, binary, binary, group = 32>",
+        "split<columns, binary, binary, group = 192>"})
+    specs.push_back(binary);
   for (const char *shape :
        {"1x8, rows = 2", "1x8, rows = 8", "2x8, rows = 16", "4x8, rows = 4"})
     specs.push_back("vptq<" + std::string(shape) + ">");
@@ -105,8 +114,12 @@ TEST(Layout, FieldsDoNotOverlapAndPartsCoverTheBlock) {
       else
         EXPECT_EQ(int64_t(starts.size()), kBlockRows * layout.groupsPerBlock());
     }
-    EXPECT_EQ(codeBits, kBlockRows * layout.columns / f.codeLength() *
-                            int64_t(f.codeBits() - f.codedField().bits));
+    // What the codes of a tile share is stored once.
+    int64_t own = kBlockRows * layout.columns / f.codeLength() *
+                  int64_t(f.symbolBits() - f.codedField().bits);
+    if (f.symbolBits() != f.codeBits())
+      own = f.bits(kBlockRows, layout.columns) - 16 * kBlockRows;
+    EXPECT_EQ(codeBits, own);
     int64_t end = 0;
     for (const Part &part : layout.parts) {
       EXPECT_EQ(part.offset, end);

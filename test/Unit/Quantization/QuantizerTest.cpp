@@ -208,6 +208,10 @@ const char *const kFormats[] = {"int<8, group = 32>",
                                 "e8p",
                                 "aqlm<2x6, group = 8>",
                                 "vptq<1x8, rows = 4>",
+                                "sum<binary, binary>",
+                                "split<magnitude, binary, binary>",
+                                "split<columns, sum<binary, binary>, "
+                                "split<magnitude, binary, binary>>",
                                 "trellis<2>",
                                 "trellis<3, scale = tensor>",
                                 "float<16>"};
