@@ -42,6 +42,7 @@ struct Line {
 
 /// What --all measures.
 static const char *const kAll[] = {
+    "dfloat11",
     "int<8>",
     "int<8, group = 32>",
     "fp8<e4m3>",
@@ -49,6 +50,7 @@ static const char *const kAll[] = {
     "fp8<e5m2>",
     "mxfp<8>",
     "mxfp<8, e5m2>",
+    "ecf8",
     "int<6, group = 64>",
     "trellis<6>",
     "mxfp<6>",
