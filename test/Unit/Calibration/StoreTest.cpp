@@ -43,7 +43,7 @@ TEST(Store, GivesBackWhatWasPut) {
   TemporaryFolder folder;
   std::vector<float> decoded;
   for (const char *spec :
-       {"int<4, group = 16, zero>", "ternary<2>", "int<8>"}) {
+       {"int<4, group = 16, zero>", "ternary<2>", "int<8>", "dfloat11"}) {
     PackedWeight weight = someWeight(spec, decoded);
     weight.note = "a \"note\"\n";
     weight.loss = 1.0 / 3;
