@@ -7,6 +7,7 @@
 
 #include "RegisterBuilder.h"
 #include "Shape.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "quench/Dialect/QK/IR/QK.h"
 #include "quench/Quantization/Packing.h"
@@ -139,6 +140,21 @@ FloatReg QKRegisterBuilder::loadTableFloats(int64_t offset, FloatKind kind) {
   return floatsAt(e.add(table, offset), kind);
 }
 
+Reg QKRegisterBuilder::gatherTable(int64_t offset, Reg index, unsigned stride) {
+  // The words from there on, as a memref of its own.
+  auto type = MemRefType::get({int64_t(1) << 28}, e.b.getI32Type());
+  Value entries = memref::ViewOp::create(e.b, e.loc, type, memref,
+                                         e.add(table, offset), ValueRange());
+  Value at = e.mulInt(lanes(index, 32), e.splat(stride / 4));
+  auto bits = VectorType::get({16}, e.b.getI1Type());
+  Value all =
+      arith::ConstantOp::create(e.b, e.loc, DenseElementsAttr::get(bits, true));
+  Value words =
+      vector::GatherOp::create(e.b, e.loc, e.words, entries,
+                               ValueRange(e.index(0)), at, all, e.splat(0));
+  return reg(e.bitcast(words, e.bytes));
+}
+
 Reg QKRegisterBuilder::add(Reg a, Reg c) {
   return reg(e.addInt(value(a), value(c)));
 }
@@ -269,6 +285,19 @@ FloatReg QKRegisterBuilder::joinExponents(Reg v, unsigned c, Minifloat shape) {
   if (int power = 127 - shape.bias())
     floats = e.mulFloat(floats, e.splatFloat(std::ldexp(1.0f, power)));
   return floatReg(floats);
+}
+
+FloatReg QKRegisterBuilder::sumHalves(Reg v) {
+  auto shorts = VectorType::get({16}, e.b.getI16Type());
+  auto halves = VectorType::get({16}, e.b.getF16Type());
+  auto widened = [&](Value w) {
+    w = arith::TruncIOp::create(e.b, e.loc, shorts, w);
+    return arith::ExtFOp::create(e.b, e.loc, e.floats, e.bitcast(w, halves));
+  };
+  Value high = arith::ShRUIOp::create(e.b, e.loc, lanes(v, 32), e.splat(16));
+  Value sum = e.addFloat(widened(high), widened(lanes(v, 32)));
+  sum = arith::TruncFOp::create(e.b, e.loc, halves, sum);
+  return floatReg(arith::ExtFOp::create(e.b, e.loc, e.floats, sum));
 }
 
 Reg ProbeRegisterBuilder::made(int64_t offset) {

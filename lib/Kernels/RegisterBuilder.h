@@ -53,6 +53,7 @@ public:
   Reg lookup(llvm::ArrayRef<Reg> table, Reg index) override;
   Reg loadTable(int64_t offset, unsigned entries) override;
   FloatReg loadTableFloats(int64_t offset, FloatKind kind) override;
+  Reg gatherTable(int64_t offset, Reg index, unsigned stride) override;
   Reg add(Reg a, Reg b) override;
   Reg affine(Reg value, llvm::ArrayRef<uint8_t> rows,
              uint8_t constant) override;
@@ -68,9 +69,9 @@ public:
   FloatReg lookupFloats(llvm::ArrayRef<float> table, Reg index,
                         unsigned column) override;
   FloatReg lookupFloats(FloatReg table, Reg index, unsigned column) override;
-
   FloatReg minifloats(Reg value, unsigned column, Minifloat shape) override;
   FloatReg joinExponents(Reg value, unsigned column, Minifloat shape) override;
+  FloatReg sumHalves(Reg value) override;
 
   static mlir::Value value(Reg reg);
   static mlir::Value value(FloatReg reg);
@@ -106,6 +107,7 @@ public:
   FloatReg loadTableFloats(int64_t, FloatKind) override {
     return {made().handle};
   }
+  Reg gatherTable(int64_t, Reg, unsigned) override { return made(); }
   Reg add(Reg, Reg) override { return made(); }
   Reg affine(Reg, llvm::ArrayRef<uint8_t>, uint8_t) override { return made(); }
   Reg bitXor(Reg, Reg) override { return made(); }
@@ -129,6 +131,7 @@ public:
   FloatReg lookupFloats(FloatReg, Reg, unsigned) override {
     return {made().handle};
   }
+  FloatReg sumHalves(Reg) override { return {made().handle}; }
 
   /// The offset from which `handle` was loaded as it is, or -1.
   int64_t loadedFrom(const void *handle) const;

@@ -6,72 +6,22 @@
 //===----------------------------------------------------------------------===//
 
 #include "quench/Quantization/Codebook.h"
+#include "quench/Quantization/Parallel.h"
 #include "llvm/ADT/SmallVector.h"
 #include <algorithm>
 #include <cmath>
-#include <limits>
+#include <numeric>
 
 using namespace quench;
 
-/// Scores are computed for this many vectors at once.
+/// Scores come in multiples of this number.
 static constexpr int64_t kLanes = 16;
-
-//===----------------------------------------------------------------------===//
-// The nearest vector
-//===----------------------------------------------------------------------===//
-
-NearestVector::NearestVector(llvm::ArrayRef<float> vectors, int64_t width)
-    : width(width) {
-  int64_t count = vectors.size() / width;
-  stride = (count + kLanes - 1) / kLanes * kLanes;
-  columns.resize(width * stride);
-  halfNorms.assign(stride, std::numeric_limits<float>::max());
-  for (int64_t i = 0; i < count; ++i) {
-    float norm = 0;
-    for (int64_t j = 0; j < width; ++j) {
-      float value = vectors[i * width + j];
-      columns[j * stride + i] = value;
-      norm += value * value;
-    }
-    halfNorms[i] = 0.5f * norm;
-  }
-}
-
-void NearestVector::scores(const float *point, float *scores) const {
-  for (int64_t first = 0; first < stride; first += kLanes) {
-    float sums[kLanes];
-    for (int64_t lane = 0; lane < kLanes; ++lane)
-      sums[lane] = halfNorms[first + lane];
-    for (int64_t j = 0; j < width; ++j) {
-      const float *column = columns.data() + j * stride + first;
-      float value = point[j];
-      for (int64_t lane = 0; lane < kLanes; ++lane)
-        sums[lane] -= column[lane] * value;
-    }
-    for (int64_t lane = 0; lane < kLanes; ++lane)
-      scores[first + lane] = sums[lane];
-  }
-}
-
-void NearestVector::scores(const float *point, const float *weights,
-                           float *scores) const {
-  for (int64_t first = 0; first < stride; first += kLanes) {
-    float sums[kLanes];
-    // Lanes past the last vector never win.
-    for (int64_t lane = 0; lane < kLanes; ++lane)
-      sums[lane] = halfNorms[first + lane] < std::numeric_limits<float>::max()
-                       ? 0.0f
-                       : halfNorms[first + lane];
-    for (int64_t j = 0; j < width; ++j) {
-      const float *column = columns.data() + j * stride + first;
-      float value = point[j], weight = weights[j];
-      for (int64_t lane = 0; lane < kLanes; ++lane)
-        sums[lane] += weight * column[lane] * (0.5f * column[lane] - value);
-    }
-    for (int64_t lane = 0; lane < kLanes; ++lane)
-      scores[first + lane] = sums[lane];
-  }
-}
+/// Points that a thread takes at a time.
+static constexpr int64_t kChunk = 64;
+/// Beyond so many clusters k-means++ takes too long.
+static constexpr int64_t kMostSpread = 1024;
+/// Beyond so many entries products of tables take too much memory.
+static constexpr int64_t kMostProducts = 512;
 
 /// The first of the least of n numbers, a multiple of kLanes.
 static int64_t leastOf(const float *values, int64_t n) {
@@ -86,11 +36,6 @@ static int64_t leastOf(const float *values, int64_t n) {
     if (values[i] == all)
       return i;
   return 0; // not a number
-}
-
-int64_t NearestVector::find(const float *point, float *scratch) const {
-  scores(point, scratch);
-  return leastOf(scratch, stride);
 }
 
 //===----------------------------------------------------------------------===//
@@ -150,8 +95,24 @@ private:
     return sum;
   }
 
+  /// Different points.
+  std::vector<float> startAnywhere(Random random) {
+    std::vector<int64_t> order(count);
+    std::iota(order.begin(), order.end(), int64_t(0));
+    std::vector<float> centers;
+    centers.reserve(options.clusters * width);
+    for (int64_t c = 0; c < options.clusters; ++c) {
+      int64_t other = c + static_cast<int64_t>(random.next() * (count - c));
+      std::swap(order[c], order[other]);
+      centers.insert(centers.end(), point(order[c]), point(order[c]) + width);
+    }
+    return centers;
+  }
+
   /// k-means++: each center is a point, chosen by its distance to the others.
   std::vector<float> start(Random random) {
+    if (options.clusters > kMostSpread)
+      return startAnywhere(random);
     std::vector<float> centers;
     centers.reserve(options.clusters * width);
     std::fill(distance.begin(), distance.end(), 1.0f);
@@ -181,13 +142,17 @@ private:
   /// Finds the center of each point; the weighted error.
   double assign(llvm::ArrayRef<float> centers) {
     NearestVector nearest(centers, width);
-    std::vector<float> scratch(nearest.padded());
+    forEachIndex(
+        (count + kChunk - 1) / kChunk, options.threads, [&](int64_t chunk) {
+          int64_t first = chunk * kChunk;
+          int64_t end = std::min(first + kChunk, count);
+          nearest.findAll(point(first), end - first, owner.data() + first);
+          for (int64_t i = first; i < end; ++i)
+            distance[i] = squared(i, centers.data() + owner[i] * width);
+        });
     double error = 0;
-    for (int64_t i = 0; i < count; ++i) {
-      owner[i] = nearest.find(point(i), scratch.data());
-      distance[i] = squared(i, centers.data() + owner[i] * width);
+    for (int64_t i = 0; i < count; ++i)
       error += double(weight(i)) * distance[i];
-    }
     return error;
   }
 
@@ -199,19 +164,24 @@ private:
         sums[owner[i] * width + j] += double(weight(i)) * point(i)[j];
     }
     std::vector<float> centers(old.begin(), old.end());
-    std::vector<float> left(distance);
+    // The points by what they miss, if there are clusters that want one.
+    std::vector<int64_t> worst;
+    size_t next = 0;
     for (int64_t c = 0; c < options.clusters; ++c) {
       if (mass[c] > 0) {
         for (int64_t j = 0; j < width; ++j)
           centers[c * width + j] = sums[c * width + j] / mass[c];
         continue;
       }
-      int64_t worst = 0;
-      for (int64_t i = 1; i < count; ++i)
-        if (weight(i) * left[i] > weight(worst) * left[worst])
-          worst = i;
-      std::copy_n(point(worst), width, centers.begin() + c * width);
-      left[worst] = 0;
+      if (worst.empty()) {
+        worst.resize(count);
+        std::iota(worst.begin(), worst.end(), int64_t(0));
+        std::stable_sort(worst.begin(), worst.end(), [&](int64_t a, int64_t b) {
+          return weight(a) * distance[a] > weight(b) * distance[b];
+        });
+      }
+      std::copy_n(point(worst[next]), width, centers.begin() + c * width);
+      next = std::min<size_t>(next + 1, count - 1);
     }
     return centers;
   }
@@ -220,7 +190,7 @@ private:
   int64_t width, count;
   const float *weights;
   const KMeansOptions &options;
-  std::vector<int64_t> owner;
+  std::vector<uint32_t> owner;
   std::vector<float> distance;
 };
 
@@ -264,6 +234,8 @@ void AdditiveCodebook::prepare() const {
     nearest.emplace_back(llvm::ArrayRef<float>(all).slice(
                              table * entryCount * width, entryCount * width),
                          width);
+  if (entryCount > kMostProducts)
+    return;
   cross.resize(tableCount * tableCount * entryCount * stride);
   for (int64_t first = 0; first < tableCount; ++first)
     for (int64_t second = 0; second < tableCount; ++second)
@@ -331,29 +303,48 @@ private:
 };
 } // namespace
 
+void AdditiveCodebook::scoresBeside(int64_t table, const float *point,
+                                    const float *single,
+                                    llvm::ArrayRef<int64_t> chosen,
+                                    const uint32_t *codes,
+                                    float *scores) const {
+  if (!cross.empty() || chosen.empty()) {
+    std::copy_n(single + table * stride, stride, scores);
+    for (int64_t other : chosen) {
+      const float *row = products(other, codes[other], table);
+      for (int64_t e = 0; e < stride; ++e)
+        scores[e] += row[e];
+    }
+    return;
+  }
+  llvm::SmallVector<float, 32> left(point, point + width);
+  for (int64_t other : chosen)
+    for (int64_t j = 0; j < width; ++j)
+      left[j] -= vector(other, codes[other])[j];
+  nearest[table].scores(left.data(), scores);
+}
+
 void AdditiveCodebook::find(const float *point, int64_t beam,
                             uint32_t *codes) const {
   std::call_once(prepared, [&] { prepare(); });
+  if (tableCount == 1) {
+    codes[0] = nearest[0].find(point);
+    return;
+  }
   llvm::SmallVector<float, 1024> single(tableCount * stride), line(stride);
   for (int64_t table = 0; table < tableCount; ++table)
     nearest[table].scores(point, single.data() + table * stride);
-  if (tableCount == 1) {
-    codes[0] = leastOf(single.data(), stride);
-    return;
-  }
 
   std::vector<Partial> partials{{0, {}}}, next;
+  llvm::SmallVector<int64_t, 4> chosen;
   for (int64_t table = 0; table < tableCount; ++table) {
     Beam found(table + 1 == tableCount ? 1 : std::max<int64_t>(1, beam));
     for (uint32_t p = 0; p < partials.size(); ++p) {
-      std::copy_n(single.data() + table * stride, stride, line.data());
-      for (int64_t before = 0; before < table; ++before) {
-        const float *row = products(before, partials[p].codes[before], table);
-        for (int64_t e = 0; e < stride; ++e)
-          line[e] += row[e];
-      }
+      scoresBeside(table, point, single.data(), chosen,
+                   partials[p].codes.data(), line.data());
       found.offer(p, partials[p].score, line.data(), entryCount);
     }
+    chosen.push_back(table);
     next.clear();
     for (const Extension &extension : found.best) {
       next.push_back({extension.score, partials[extension.partial].codes});
@@ -367,14 +358,11 @@ void AdditiveCodebook::find(const float *point, int64_t beam,
   for (int sweep = 0; sweep < 4; ++sweep) {
     bool changed = false;
     for (int64_t table = 0; table < tableCount; ++table) {
-      std::copy_n(single.data() + table * stride, stride, line.data());
-      for (int64_t other = 0; other < tableCount; ++other) {
-        if (other == table)
-          continue;
-        const float *row = products(other, codes[other], table);
-        for (int64_t e = 0; e < stride; ++e)
-          line[e] += row[e];
-      }
+      chosen.clear();
+      for (int64_t other = 0; other < tableCount; ++other)
+        if (other != table)
+          chosen.push_back(other);
+      scoresBeside(table, point, single.data(), chosen, codes, line.data());
       uint32_t code = leastOf(line.data(), stride);
       if (line[code] < line[codes[table]]) {
         codes[table] = code;
@@ -384,6 +372,15 @@ void AdditiveCodebook::find(const float *point, int64_t beam,
     if (!changed)
       break;
   }
+}
+
+void AdditiveCodebook::findAll(const float *points, int64_t count, int64_t beam,
+                               uint32_t *codes) const {
+  std::call_once(prepared, [&] { prepare(); });
+  if (tableCount == 1)
+    return nearest[0].findAll(points, count, codes);
+  for (int64_t i = 0; i < count; ++i)
+    find(points + i * width, beam, codes + i * tableCount);
 }
 
 void AdditiveCodebook::find(const float *point, const float *weights,

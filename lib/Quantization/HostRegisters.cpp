@@ -235,6 +235,26 @@ FloatReg HostRegisters::minifloats(Reg value, unsigned column,
   return {&floatRegisters.back()};
 }
 
+FloatReg HostRegisters::sumHalves(Reg value) {
+  HostFloatReg result;
+  for (unsigned row = 0; row < 16; ++row) {
+    uint32_t word = lane(bytes(value), 4 * row, 32);
+    float sum = halfToFloat(word >> 16) + halfToFloat(word & 0xffff);
+    result[row] = halfToFloat(floatToHalf(sum));
+  }
+  floatRegisters.push_back(result);
+  return {&floatRegisters.back()};
+}
+
+Reg HostRegisters::gatherTable(int64_t offset, Reg index, unsigned stride) {
+  HostReg result;
+  for (unsigned at = 0; at < 64; ++at) {
+    int64_t entry = lane(bytes(index), at / 4 * 4, 32);
+    result[at] = byteAt(table, offset + entry * stride + at % 4);
+  }
+  return make(result);
+}
+
 FloatReg HostRegisters::joinExponents(Reg value, unsigned column,
                                       Minifloat shape) {
   HostFloatReg result;

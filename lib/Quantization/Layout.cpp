@@ -7,7 +7,9 @@
 
 #include "quench/Quantization/Layout.h"
 #include "llvm/Support/MathExtras.h"
+#include <array>
 #include <cmath>
+#include <optional>
 
 using namespace quench;
 
@@ -215,4 +217,23 @@ float quench::meanMagnitude(const float *values, int64_t n) {
     if (!std::isnan(values[i]))
       sum += std::fabs(values[i]);
   return n == 0 ? 0 : sum / n;
+}
+
+Reg quench::permuteLines(RegisterBuilder &builder, llvm::ArrayRef<Reg> lines,
+                         llvm::ArrayRef<int64_t> places) {
+  std::optional<Reg> result;
+  for (size_t line = 0; line < lines.size(); ++line) {
+    std::array<uint8_t, 64> order;
+    bool isUsed = false;
+    for (size_t i = 0; i < 64; ++i) {
+      bool isHere = places[i] / 64 == int64_t(line);
+      isUsed |= isHere;
+      order[i] = (isHere ? places[i] % 64 : i) + (result && isHere ? 64 : 0);
+    }
+    if (!isUsed)
+      continue;
+    result = result ? builder.permute(*result, lines[line], order)
+                    : builder.permute(lines[line], order);
+  }
+  return *result;
 }

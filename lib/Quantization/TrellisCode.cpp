@@ -11,11 +11,13 @@
 //
 // 1mad and hyb are the computed codes of QTIP (arXiv 2406.11235), in bytes: the
 // sum of the four bytes of a linear congruence, and a table at bits 14..8 of
-// s (s + 1).
+// s (s + 1). 3inst is the third one as it is: the sum of the two halves that
+// the bits of a linear congruence make.
 //
 //===----------------------------------------------------------------------===//
 
 #include "TrellisCode.h"
+#include "quench/Quantization/Half.h"
 #include <array>
 #include <cmath>
 
@@ -131,6 +133,10 @@ double TrellisCode::bestScale(unsigned k) const {
       {1.145, 1.004, 0.946, 0.876, 0.83, 0.80},
   };
   return scales[bits <= 8 ? 0 : bits <= 12 ? 1 : 2][k - 1];
+}
+
+FloatReg TrellisCode::decodeFloats(TrellisWindows &, unsigned, unsigned) const {
+  return FloatReg();
 }
 
 namespace {
@@ -278,6 +284,31 @@ private:
   static constexpr uint32_t kFactor = 34038481, kAddend = 76625530;
 };
 
+class ThreeInstructions : public TrellisCode {
+public:
+  ThreeInstructions() : TrellisCode(16, 0) {
+    for (uint32_t state = 0; state < values.size(); ++state) {
+      uint32_t word = ((kFactor * state + kAddend) & kKept) ^ kExponents;
+      float sum = halfToFloat(word >> 16) + halfToFloat(word & 0xffff);
+      values[state] = halfToFloat(floatToHalf(sum));
+    }
+  }
+  bool isInteger() const override { return false; }
+  Reg decode(TrellisWindows &, unsigned) const override { return Reg(); }
+  FloatReg decodeFloats(TrellisWindows &windows, unsigned quad,
+                        unsigned column) const override {
+    RegisterBuilder &b = windows.builder;
+    Reg y = b.multiply(windows.single(quad, column), b.splat(kFactor), 32);
+    y = b.bitAnd(b.addLanes(y, b.splat(kAddend), 32), b.splat(kKept));
+    return b.sumHalves(b.bitXor(y, b.splat(kExponents)));
+  }
+
+private:
+  static constexpr uint32_t kFactor = 89226354, kAddend = 64248484;
+  /// Of each half the sign, two bits of the exponent and the mantissa.
+  static constexpr uint32_t kKept = 0x8fff8fff, kExponents = 0x3b603b60;
+};
+
 class Hybrid : public TrellisCode {
 public:
   Hybrid() : TrellisCode(16, 0) {
@@ -321,7 +352,7 @@ const uint16_t kMore[3][3] = {
 
 llvm::ArrayRef<llvm::StringRef> quench::trellisCodeNames() {
   static const llvm::StringRef names[] = {"lin8",  "lin10", "lin12", "lin14",
-                                          "lin16", "1mad",  "hyb"};
+                                          "lin16", "1mad",  "3inst", "hyb"};
   return names;
 }
 
@@ -329,6 +360,8 @@ std::unique_ptr<TrellisCode> quench::makeTrellisCode(llvm::StringRef name,
                                                      unsigned k) {
   if (name == "1mad")
     return std::make_unique<Mad>();
+  if (name == "3inst")
+    return std::make_unique<ThreeInstructions>();
   if (name == "hyb")
     return std::make_unique<Hybrid>();
   for (unsigned i = 0; i < 5; ++i)

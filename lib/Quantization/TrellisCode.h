@@ -60,13 +60,20 @@ public:
   unsigned stateBits() const { return bits; }
   /// The state is (window >> offset()) mod 2^stateBits.
   unsigned offset() const { return shift; }
-  /// The values of the states in steps of 1/32: integers from -128 to 127.
+  /// The levels are integers from -128 to 127; else halves.
+  virtual bool isInteger() const { return true; }
+  /// What a level is worth at scale 1.
+  float unit() const { return isInteger() ? 1.0f / 32 : 1.0f; }
+  /// The levels of the states.
   llvm::ArrayRef<float> levels() const { return values; }
   float rms() const;
   /// rms of Gaussian weights over that of the levels for the least error.
   virtual double bestScale(unsigned k) const;
-  /// The levels plus 128 of columns 4 quad .. 4 quad + 3.
+  /// The levels plus 128 of columns 4 quad .. 4 quad + 3, if they are integers.
   virtual Reg decode(TrellisWindows &windows, unsigned quad) const = 0;
+  /// The levels of column 4 quad + column, if they are none.
+  virtual FloatReg decodeFloats(TrellisWindows &windows, unsigned quad,
+                                unsigned column) const;
 
 protected:
   TrellisCode(unsigned bits, unsigned shift)
@@ -75,7 +82,7 @@ protected:
   std::vector<float> values;
 };
 
-/// The codes: lin8, lin10, lin12, lin14, lin16, 1mad, hyb.
+/// The codes: lin8, lin10, lin12, lin14, lin16, 1mad, 3inst, hyb.
 llvm::ArrayRef<llvm::StringRef> trellisCodeNames();
 /// One of them for k bits a weight.
 std::unique_ptr<TrellisCode> makeTrellisCode(llvm::StringRef name, unsigned k);

@@ -30,11 +30,13 @@ struct KMeansOptions {
   int iterations = 20;
   /// Ends when the error falls by less than this share of it.
   double tolerance = 1e-3;
+  int threads = 1; // at most; the centers do not depend on it
 };
 
 /// Centers, [clusters][width], of points [n][width] with `weights` (null: all
 /// equal). Clusters that lose all points get the point that is worst off. With
-/// no more points than clusters, the points (repeated) are the centers.
+/// no more points than clusters, the points (repeated) are the centers. More
+/// than 1024 clusters start from points chosen at random, not from k-means++.
 std::vector<float> kMeans(llvm::ArrayRef<float> points, int64_t width,
                           const float *weights, const KMeansOptions &options);
 
@@ -48,8 +50,14 @@ public:
   /// The same where coordinate j counts weights[j] times.
   void scores(const float *point, const float *weights, float *scores) const;
   /// The least score's index; the first one of equals.
-  int64_t find(const float *point, float *scratch) const;
-  /// Floats that `scores` and `scratch` must hold.
+  uint32_t find(const float *point) const {
+    uint32_t index;
+    findAll(point, 1, &index);
+    return index;
+  }
+  /// The same for `count` points one after the other, several at a time.
+  void findAll(const float *points, int64_t count, uint32_t *indices) const;
+  /// Floats that `scores` must hold.
   int64_t padded() const { return stride; }
 
 private:
@@ -76,6 +84,9 @@ public:
   /// sums are kept from table to table, then single codes are exchanged as long
   /// as that helps. With two tables and beam = entries: the nearest sum.
   void find(const float *point, int64_t beam, uint32_t *codes) const;
+  /// The same for `count` points one after the other.
+  void findAll(const float *points, int64_t count, int64_t beam,
+               uint32_t *codes) const;
   /// The same where the error of coordinate j counts weights[j] times, without
   /// exchanges.
   void find(const float *point, const float *weights, int64_t beam,
@@ -88,11 +99,17 @@ private:
            ((first * tableCount + second) * entryCount + code) * stride;
   }
   void prepare() const;
+  /// Scores of the vectors of `table` where the other tables in `chosen` add
+  /// codes[other] to the sum. `single`: the scores without the others.
+  void scoresBeside(int64_t table, const float *point, const float *single,
+                    llvm::ArrayRef<int64_t> chosen, const uint32_t *codes,
+                    float *scores) const;
 
   int64_t tableCount, entryCount, width, stride;
   std::vector<float> all;
   /// Made by the first search: by table; products of the vectors of two tables,
-  /// [table][other table][entry][entry of the other].
+  /// [table][other table][entry][entry of the other], unless the tables are
+  /// large.
   mutable std::vector<NearestVector> nearest;
   mutable std::vector<float> cross;
   mutable std::once_flag prepared;

@@ -120,6 +120,11 @@ struct FitOptions {
   /// Search the scale (and zero point) that minimizes the squared error instead
   /// of taking the extremes of the group.
   bool search = false;
+  /// How much errors of each column count: the diagonal of the second moments.
+  /// Empty: equally. Tables are fitted with them.
+  llvm::ArrayRef<double> columnWeights;
+  /// Threads to use at most; results do not depend on it.
+  int threads = 1;
 };
 
 class Format {

@@ -53,6 +53,7 @@ public:
   Reg lookup(llvm::ArrayRef<Reg> table, Reg index) override;
   Reg loadTable(int64_t offset, unsigned entries) override;
   FloatReg loadTableFloats(int64_t offset, FloatKind kind) override;
+  Reg gatherTable(int64_t offset, Reg index, unsigned stride) override;
   Reg add(Reg a, Reg b) override;
   Reg affine(Reg value, llvm::ArrayRef<uint8_t> rows,
              uint8_t constant) override;
@@ -70,8 +71,8 @@ public:
   FloatReg minifloats(Reg value, unsigned column, Minifloat shape) override;
   FloatReg joinExponents(Reg value, unsigned column, Minifloat shape) override;
   FloatReg lookupFloats(FloatReg table, Reg index, unsigned column) override;
+  FloatReg sumHalves(Reg value) override;
 
-private:
 private:
   /// The lane of `unit` bits that begins at byte `at`.
   static uint32_t lane(const HostReg &reg, unsigned at, unsigned unit);

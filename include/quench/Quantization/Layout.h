@@ -59,6 +59,12 @@ void decodeBitStep(RegisterBuilder &builder, int64_t offset, unsigned bits,
                    unsigned up, bool inPlace,
                    llvm::SmallVectorImpl<Plane> &planes);
 
+/// The bytes at `places` (64) of `lines`, registers of 64 bytes one after the
+/// other: a permutation for each line that is needed, less one where there are
+/// two or more.
+Reg permuteLines(RegisterBuilder &builder, llvm::ArrayRef<Reg> lines,
+                 llvm::ArrayRef<int64_t> places);
+
 /// Values of column `column` of each step position that comes from `planes`:
 /// the default of Format::decodeFloatStep.
 void planesToFloats(RegisterBuilder &builder, llvm::ArrayRef<Plane> planes,

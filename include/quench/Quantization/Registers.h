@@ -75,6 +75,9 @@ public:
   virtual Reg loadTable(int64_t offset, unsigned entries = 64) = 0;
   /// 16 values of `kind` of the weight's table, widened.
   virtual FloatReg loadTableFloats(int64_t offset, FloatKind kind) = 0;
+  /// For each 32-bit lane the four bytes from byte offset + stride * lane of
+  /// the weight's table on; both are multiples of 4.
+  virtual Reg gatherTable(int64_t offset, Reg index, unsigned stride) = 0;
   /// Sums of bytes; they wrap.
   virtual Reg add(Reg a, Reg b) = 0;
   /// qk.affine: for each byte over GF(2), bit n = parity(rows[n] & byte) xor
@@ -113,6 +116,9 @@ public:
   /// must be asked for in order, each once.
   virtual FloatReg joinExponents(Reg value, unsigned column,
                                  Minifloat shape) = 0;
+  /// For each 32-bit lane the sum of the two halves (IEEE) that it holds,
+  /// rounded to a half, widened.
+  virtual FloatReg sumHalves(Reg value) = 0;
 };
 
 /// What a decode hands to an integer dot product: unsigned bytes

@@ -18,11 +18,8 @@
 #include "quench/Quantization/Layout.h"
 #include <array>
 #include <cmath>
-#include <optional>
 
 using namespace quench;
-
-static constexpr float kUnit = 1.0f / 32;
 
 namespace {
 /// The bits of a tile, those of its begin once more behind its end.
@@ -65,9 +62,9 @@ public:
   int64_t tileRows() const override { return kTileSide; }
   int64_t tileColumns() const override { return kTileSide; }
   const BlockLayout &layout() const override { return blockLayout; }
-  bool isInteger() const override { return true; }
-  int64_t bias() const override { return 128; }
-  float unit() const override { return kUnit; }
+  bool isInteger() const override { return code->isInteger(); }
+  int64_t bias() const override { return isInteger() ? 128 : 0; }
+  float unit() const override { return code->unit(); }
 
   GroupParams fit(const float *values, int64_t n,
                   const FitOptions &options) const override;
@@ -92,6 +89,9 @@ public:
                   float *values) const override;
   void decodeStep(RegisterBuilder &builder, int64_t offset, bool inPlace,
                   llvm::SmallVectorImpl<Plane> &planes) const override;
+  void
+  decodeFloatStep(RegisterBuilder &builder, int64_t offset,
+                  llvm::SmallVectorImpl<FloatPlane> &planes) const override;
 
 private:
   void encodeTile(const RunMetric *metric, const float *values,
@@ -107,6 +107,10 @@ private:
   StepLayout stepLayout() const;
   std::vector<Reg> tileWords(RegisterBuilder &builder,
                              llvm::ArrayRef<Reg> lines, int64_t tile) const;
+  /// Calls fn(windows, quad of the tile, quad of the step) for all quads.
+  void forEachQuad(
+      RegisterBuilder &builder, int64_t offset,
+      llvm::function_ref<void(TrellisWindows &, unsigned, unsigned)> fn) const;
 
   unsigned k;
   std::unique_ptr<TrellisCode> code;
@@ -142,7 +146,7 @@ float TrellisFormat::plainScale(const float *values, int64_t n) const {
   for (int64_t i = 0; i < n; ++i)
     if (std::isfinite(values[i]))
       square += double(values[i]) * values[i];
-  return n ? std::sqrt(square / n) / (code->rms() * kUnit * code->bestScale(k))
+  return n ? std::sqrt(square / n) / (code->rms() * unit() * code->bestScale(k))
            : 0;
 }
 
@@ -157,7 +161,7 @@ static float inSteps(float value, float inverse) {
 double TrellisFormat::errorOf(const float *values, int64_t n, int64_t stride,
                               float scale) const {
   double sum = 0;
-  float x[kTileSize], step = scale * kUnit;
+  float x[kTileSize], step = scale * unit();
   uint32_t states[kTileSize];
   for (int64_t first = 0; first < n; first += stride * kTileSize) {
     int64_t length = std::min(kTileSize, n - first);
@@ -215,7 +219,7 @@ void TrellisFormat::encodeTile(const RunMetric *metric, const float *values,
   uint32_t states[kTileSize];
   for (int64_t r = 0; r < kTileSide; ++r) {
     float scale = params ? halfToFloat(params[r].scale) : 1.0f;
-    float inverse = scale == 0 ? 0 : 1 / (scale * kUnit);
+    float inverse = scale == 0 ? 0 : 1 / (scale * unit());
     for (int64_t c = 0; c < kTileSide; ++c)
       x[kTileSide * r + c] = inSteps(values[kTileSide * r + c], inverse);
     rowWeights[r] = scale * scale * (weights ? weights[r] : 1.0f);
@@ -253,7 +257,7 @@ void TrellisFormat::decodeTile(const uint32_t *codes, const GroupParams *params,
   for (int64_t t = 0; t < kTileSize; ++t) {
     float scale = params ? halfToFloat(params[t / kTileSide].scale) : 1.0f;
     float level = code->levels()[bits.window(t) >> code->offset() & mask];
-    values[t] = scale * (kUnit * level);
+    values[t] = scale * (unit() * level);
   }
 }
 
@@ -280,27 +284,6 @@ StepLayout TrellisFormat::stepLayout() const {
   return step;
 }
 
-/// The bytes at `places` of the step, from its lines: one permutation for each
-/// line, less one where there are two or more.
-static Reg gather(RegisterBuilder &builder, llvm::ArrayRef<Reg> lines,
-                  llvm::ArrayRef<int64_t> places) {
-  std::optional<Reg> result;
-  for (size_t line = 0; line < lines.size(); ++line) {
-    std::array<uint8_t, 64> order;
-    bool isUsed = false;
-    for (size_t i = 0; i < 64; ++i) {
-      bool isHere = places[i] / 64 == int64_t(line);
-      isUsed |= isHere;
-      order[i] = (isHere ? places[i] % 64 : i) + (result && isHere ? 64 : 0);
-    }
-    if (!isUsed)
-      continue;
-    result = result ? builder.permute(*result, lines[line], order)
-                    : builder.permute(lines[line], order);
-  }
-  return *result;
-}
-
 /// See TrellisWindows.
 std::vector<Reg> TrellisFormat::tileWords(RegisterBuilder &builder,
                                           llvm::ArrayRef<Reg> lines,
@@ -320,22 +303,45 @@ std::vector<Reg> TrellisFormat::tileWords(RegisterBuilder &builder,
     for (int64_t i = 0; i < 64; ++i)
       places[i] =
           tile * tileBytes + (i / 4 * rowBytes + 4 * word + i % 4) % tileBytes;
-    words.push_back(gather(builder, lines, places));
+    words.push_back(permuteLines(builder, lines, places));
   }
   return words;
 }
 
-void TrellisFormat::decodeStep(RegisterBuilder &builder, int64_t offset, bool,
-                               llvm::SmallVectorImpl<Plane> &planes) const {
+void TrellisFormat::forEachQuad(
+    RegisterBuilder &builder, int64_t offset,
+    llvm::function_ref<void(TrellisWindows &, unsigned, unsigned)> fn) const {
   llvm::SmallVector<Reg, 5> lines;
   for (int64_t at = 0; at < blockLayout.bytes; at += 64)
     lines.push_back(builder.load(offset + at));
   for (int64_t tile = 0; tile < blockLayout.stepColumns / kTileSide; ++tile) {
     TrellisWindows windows(builder, k, tileWords(builder, lines, tile));
     for (unsigned quad = 0; quad < 4; ++quad)
-      planes.push_back(
-          {code->decode(windows, quad), unsigned(4 * tile) + quad, 0, 255});
+      fn(windows, quad, 4 * tile + quad);
   }
+}
+
+void TrellisFormat::decodeStep(RegisterBuilder &builder, int64_t offset, bool,
+                               llvm::SmallVectorImpl<Plane> &planes) const {
+  if (!isInteger())
+    return;
+  forEachQuad(builder, offset,
+              [&](TrellisWindows &windows, unsigned quad, unsigned at) {
+                planes.push_back({code->decode(windows, quad), at, 0, 255});
+              });
+}
+
+void TrellisFormat::decodeFloatStep(
+    RegisterBuilder &builder, int64_t offset,
+    llvm::SmallVectorImpl<FloatPlane> &planes) const {
+  if (isInteger())
+    return Format::decodeFloatStep(builder, offset, planes);
+  forEachQuad(builder, offset,
+              [&](TrellisWindows &windows, unsigned quad, unsigned at) {
+                for (unsigned column = 0; column < 4; ++column)
+                  planes.push_back({code->decodeFloats(windows, quad, column),
+                                    4 * at + column});
+              });
 }
 
 static FormatRegistration registration(

@@ -5,22 +5,24 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// vptq<Kx8, rows = V>: V weights below each other in a column are the sum of K
-// vectors, one from each of K tables of 256 (the second one codes what the
+// vptq<KxB, rows = V>: V weights below each other in a column are the sum of K
+// vectors, one from each of K tables of 2^B (the second one codes what the
 // first one leaves), each times the scale of its row. Columns are coded one by
 // one, so feedback works as for scalar codes. The tables are learned for a
 // weight and stored in its header (CodebookTable.h).
 //
-// The 8 K bits of the codes of a vector are dealt out to its rows, 8 K / V bits
+// The K B bits of the codes of a vector are dealt out to its rows, K B / V bits
 // each, those of the first table first: in a block they lie side by side again.
 //
 //===----------------------------------------------------------------------===//
 
 #include "BuiltinFormats.h"
 #include "CodebookTable.h"
+#include "WideCodes.h"
 #include "quench/Quantization/Half.h"
 #include "quench/Quantization/Layout.h"
 #include <cmath>
+#include <optional>
 
 using namespace quench;
 
@@ -28,29 +30,39 @@ namespace {
 
 class VptqFormat : public Format {
 public:
-  VptqFormat(int64_t tables, int64_t length)
-      : tables(tables), length(length), share(8 * tables / length),
-        shape{tables, 8, length} {
-    // Byte `tile * 4 length + column` of the line of a table.
+  VptqFormat(int64_t tables, unsigned bits, int64_t length)
+      : tables(tables), length(length), share(bits * tables / length),
+        shape{tables, bits, length}, wide{bits} {
+    // Strings of indices of a table: in bytes one for each column and tile,
+    // else one for each column of a step of `length` and each tile.
     StepLayout step;
-    step.columns = 4 * length;
-    step.bytes = 64 * tables;
+    bool isWide = shape.isWide();
+    int64_t strings = isWide ? length : 4 * length;
+    int64_t stringBits = isWide ? wide.laneBits() : 8;
+    int64_t ofTable = isWide ? wide.bytes() : 64;
+    step.columns = isWide ? length * wide.count() : strings;
+    step.bytes = ofTable * tables;
+    if (isWide)
+      step.unit = step.bytes; // codes cross lines
     Component code{"code", share, 0, {}};
     int64_t rowsOfTable = length / tables;
     code.digits.push_back({'r', rowsOfTable, 1, share});
     if (tables > 1)
-      code.digits.push_back({'r', tables, rowsOfTable, 512});
+      code.digits.push_back({'r', tables, rowsOfTable, 8 * ofTable});
     if (length < kBlockRows)
       code.digits.push_back(
-          {'r', kBlockRows / length, length, 8 * step.columns});
-    code.digits.push_back({'k', step.columns, 1, 8});
+          {'r', kBlockRows / length, length, stringBits * strings});
+    code.digits.push_back({'k', strings, 1, stringBits});
+    if (isWide)
+      code.digits.push_back({'k', wide.count(), length, bits});
     step.components.push_back(std::move(code));
     blockLayout = makeBlockLayout(step, 0, 0);
   }
 
   std::string spec() const override {
-    return formatSpec("vptq", {std::to_string(tables) + "x8",
-                               "rows = " + std::to_string(length)});
+    return formatSpec(
+        "vptq", {std::to_string(tables) + "x" + std::to_string(shape.bits),
+                 "rows = " + std::to_string(length)});
   }
   int64_t group() const override { return 0; }
   unsigned codeBits() const override { return share; }
@@ -65,17 +77,18 @@ public:
   std::unique_ptr<Format> bind(llvm::ArrayRef<uint8_t> table) const override {
     if (static_cast<int64_t>(table.size()) != tableBytes())
       return nullptr;
-    auto bound = std::make_unique<VptqFormat>(tables, length);
-    bound->book = shape.vectors(table);
-    bound->spread = CodebookShape::spread(table);
+    auto bound = std::make_unique<VptqFormat>(tables, shape.bits, length);
+    bound->learned.emplace(shape, table);
     return bound;
   }
   std::vector<uint8_t> fitTable(const float *values, int64_t rows, int64_t cols,
-                                const FitOptions &options) const override;
+                                const FitOptions &options) const override {
+    return shape.fit(values, rows, cols, /*down=*/true, options);
+  }
   GroupParams fit(const float *values, int64_t n,
                   const FitOptions &) const override {
     GroupParams params;
-    params.scale = scaleToHalf(rootMeanSquare(values, n) / spread);
+    params.scale = scaleToHalf(rootMeanSquare(values, n) / spread());
     return params;
   }
   // Codes belong to tiles.
@@ -91,41 +104,24 @@ public:
                   llvm::SmallVectorImpl<Plane> &planes) const override;
 
 private:
+  float spread() const { return learned ? learned->spread() : 1.0f; }
+  void decodeWideStep(RegisterBuilder &builder, int64_t offset,
+                      llvm::SmallVectorImpl<Plane> &planes) const;
+
   int64_t tables, length;
   unsigned share; // bits of a row
   CodebookShape shape;
+  WideCodes wide; // if shape.isWide()
   BlockLayout blockLayout;
-  std::unique_ptr<AdditiveCodebook> book; // of a bound format
-  float spread = 1;
+  std::optional<LearnedTable> learned; // of a bound format
 };
 
 } // namespace
 
-std::vector<uint8_t> VptqFormat::fitTable(const float *values, int64_t rows,
-                                          int64_t cols,
-                                          const FitOptions &) const {
-  int64_t tiles = (rows + length - 1) / length, all = tiles * cols;
-  std::vector<double> inverse(rows);
-  for (int64_t row = 0; row < rows; ++row) {
-    double spread = rootMeanSquare(values + row * cols, cols);
-    inverse[row] = spread > 0 ? 1 / spread : 0;
-  }
-  std::vector<float> points;
-  for (int64_t i = 0, stride = sampleStride(all); i < all; i += stride) {
-    int64_t first = i / cols * length, column = i % cols;
-    for (int64_t row = first; row < first + length; ++row) {
-      double value =
-          row < rows ? values[row * cols + column] * inverse[row] : 0;
-      points.push_back(std::isfinite(value) ? value : 0);
-    }
-  }
-  return shape.learn(points);
-}
-
 void VptqFormat::nearestTile(const float *values, const GroupParams *params,
                              const float *weights, uint32_t *codes) const {
   std::fill_n(codes, length, 0);
-  if (!book)
+  if (!learned)
     return;
   // Errors count in the rows' own sizes; the largest counts 1.
   float point[kBlockRows], counts[kBlockRows], most = 0;
@@ -141,9 +137,9 @@ void VptqFormat::nearestTile(const float *values, const GroupParams *params,
     point[r] = value < 1e6f ? value : 1e6f;
   }
   uint32_t chosen[4] = {}, all = 0;
-  book->find(point, counts, kCodebookBeam / 2, chosen);
+  learned->book().find(point, counts, kCodebookBeam / 2, chosen);
   for (int64_t t = 0; t < tables; ++t)
-    all |= chosen[t] << (8 * t);
+    all |= chosen[t] << (shape.bits * t);
   for (int64_t r = 0; r < length; ++r)
     codes[r] = all >> (r * share) & ((1u << share) - 1);
 }
@@ -154,27 +150,26 @@ void VptqFormat::decodeTile(const uint32_t *codes, const GroupParams *params,
   for (int64_t r = 0; r < length; ++r)
     all |= codes[r] << (r * share);
   for (int64_t t = 0; t < tables; ++t)
-    chosen[t] = all >> (8 * t) & 255;
+    chosen[t] = all >> (shape.bits * t) & (shape.entries() - 1);
   std::fill_n(values, length, 0.0f);
-  if (!book)
+  if (!learned)
     return;
-  book->sum(chosen, values);
+  learned->sum(chosen, values);
   for (int64_t r = 0; r < length; ++r)
     values[r] = halfToFloat(params[r].scale) * (unit() * values[r]);
 }
 
 void VptqFormat::decodeStep(RegisterBuilder &builder, int64_t offset, bool,
                             llvm::SmallVectorImpl<Plane> &planes) const {
+  if (shape.isWide())
+    return decodeWideStep(builder, offset, planes);
   // Coordinate j of the vectors of all tiles: words of four columns, `length`
   // of them for each tile.
   llvm::SmallVector<Reg, 16> regs(length);
   for (int64_t t = 0; t < tables; ++t) {
     Reg codes = builder.load(offset + 64 * t);
     for (int64_t j = 0; j < length; ++j) {
-      llvm::SmallVector<Reg, 4> table;
-      for (int64_t part = 0; part < 256; part += 64)
-        table.push_back(builder.loadTable((t * length + j) * 256 + part));
-      Reg value = builder.lookup(table, codes);
+      Reg value = builder.lookup(shape.load(builder, t, j), codes);
       regs[j] = t == 0 ? value : builder.add(regs[j], value);
     }
   }
@@ -199,23 +194,57 @@ void VptqFormat::decodeStep(RegisterBuilder &builder, int64_t offset, bool,
     planes.push_back({regs[quad], unsigned(quad), 0, hi});
 }
 
+/// Lane length * tile + column of each index.
+void VptqFormat::decodeWideStep(RegisterBuilder &builder, int64_t offset,
+                                llvm::SmallVectorImpl<Plane> &planes) const {
+  llvm::SmallVector<llvm::SmallVector<Reg, 32>, 4> codes;
+  for (int64_t t = 0; t < tables; ++t)
+    codes.push_back(wide.load(builder, offset + t * wide.bytes()));
+  unsigned hi = tables * (2 * shape.bias() - 1);
+  for (int64_t part = 0; part < wide.count(); ++part) {
+    llvm::SmallVector<Reg, 4> indices, fours;
+    for (int64_t t = 0; t < tables; ++t)
+      indices.push_back(codes[t][part]);
+    for (int64_t four = 0; four < length / 4; ++four)
+      fours.push_back(shape.gather(builder, indices, four));
+    for (int64_t quad = 0; quad < length / 4; ++quad) {
+      llvm::SmallVector<int64_t, 64> places;
+      for (int64_t row = 0; row < kBlockRows; ++row)
+        for (int64_t column = 4 * quad; column < 4 * quad + 4; ++column) {
+          int64_t lane = row / length * length + column, j = row % length;
+          places.push_back(64 * (j / 4) + 4 * lane + j % 4);
+        }
+      planes.push_back({permuteLines(builder, fours, places),
+                        unsigned(part * length / 4 + quad), 0, hi});
+    }
+  }
+}
+
 static FormatRegistration registration(
     "vptq",
-    "learned vectors of V rows of a column: vptq<Kx8, rows = V> adds one from "
-    "each of K tables of 256",
+    "learned vectors of V rows of a column: vptq<KxB, rows = V> adds one from "
+    "each of K tables of 2^B",
     [](const FormatArgs &args) -> llvm::Expected<std::unique_ptr<Format>> {
+      std::vector<std::string> names;
+      for (int k : {1, 2, 4})
+        for (int b = 8; b <= 16 && k * b <= 32; ++b)
+          names.push_back(std::to_string(k) + "x" + std::to_string(b));
+      std::vector<llvm::StringRef> choices(names.begin(), names.end());
       FormatArgReader reader(args);
-      int64_t tables =
-          reader.choice("tables x bits", {"1x8", "2x8", "4x8"})[0] - '0';
+      std::string text = reader.choice("tables x bits", choices);
+      int64_t tables = text[0] - '0', bits = 8;
+      llvm::StringRef(text).drop_front(2).getAsInteger(10, bits);
       int64_t length = reader.option("rows", 1, kBlockRows, 8);
-      if (length < std::max<int64_t>(2, tables) || (length & (length - 1)) ||
-          8 * tables < length)
-        reader.fail("rows must be a power of two, at least 2 and the number of "
-                    "tables, at most 8 for each table; found " +
+      int64_t least = bits > 8 ? 4 : 2;
+      if (length < std::max(least, tables) || (length & (length - 1)) ||
+          tables * bits % length != 0)
+        reader.fail("rows must be a power of two, at least the number of "
+                    "tables and 2 (4 with more than 8 bits), and a divisor of "
+                    "the bits of all tables; found " +
                     llvm::Twine(length));
       if (llvm::Error error = reader.finish())
         return std::move(error);
-      return std::make_unique<VptqFormat>(tables, length);
+      return std::make_unique<VptqFormat>(tables, bits, length);
     });
 
 QUENCH_BUILTIN_FORMAT(Vptq)

@@ -229,15 +229,15 @@ private:
 
     forEachIndex((rows + kRows - 1) / kRows, problem.threads, [&](int64_t i) {
       std::vector<double> others(length), target(length);
-      std::vector<float> point(length), sum(length), error(length);
-      std::vector<uint32_t> old(book->tables()), codes(book->tables());
+      std::vector<int64_t> searched; // rows
+      std::vector<float> points;
       for (int64_t row = i * kRows; row < std::min(rows, (i + 1) * kRows);
            ++row) {
         float scale = scaleOf(row);
         if (scale == 0)
           continue;
-        float *present = errors.data() + row * cols + at;
-        float *change = moved.data() + row * stride;
+        const float *present = errors.data() + row * cols + at;
+        const float *change = moved.data() + row * stride;
         // What the errors of all other columns pull.
         for (int64_t j = 0; j < length; ++j) {
           double pull = 0;
@@ -253,32 +253,45 @@ private:
         }
         factor.solve(others.data());
         factor.multiply(weight.data() + row * cols + at, target.data());
+        searched.push_back(row);
         for (int64_t j = 0; j < length; ++j)
-          point[j] = (target[j] + others[j]) / scale;
-        codesOf(row * perRow + word, old.data());
-        search.find(point.data(), options.beam, codes.data());
-        if (codes == old)
-          continue;
-        auto distance = [&](const std::vector<uint32_t> &of) {
-          search.sum(of.data(), sum.data());
-          double result = 0;
-          for (int64_t j = 0; j < length; ++j)
-            result += double(point[j] - sum[j]) * (point[j] - sum[j]);
-          return result;
-        };
-        if (!(distance(codes) < distance(old)))
-          continue;
-        uint32_t code = 0;
-        for (int64_t t = 0; t < book->tables(); ++t)
-          code |= codes[t] << (t * bits);
-        encoded.codes[row * perRow + word] = code;
-        missingOf(row, word, codes.data(), error.data());
-        for (int64_t j = 0; j < length; ++j) {
-          change[at - first * length + j] = error[j] - present[j];
-          present[j] = error[j];
-        }
+          points.push_back((target[j] + others[j]) / scale);
       }
+      std::vector<uint32_t> found(searched.size() * book->tables());
+      search.findAll(points.data(), searched.size(), options.beam,
+                     found.data());
+      for (auto [n, row] : llvm::enumerate(searched))
+        exchange(row, word, search, points.data() + n * length,
+                 found.data() + n * book->tables(),
+                 moved.data() + row * stride + at - first * length);
     });
+  }
+
+  /// Gives a codeword new codes where `search` has them nearer to `point`.
+  void exchange(int64_t row, int64_t word, const AdditiveCodebook &search,
+                const float *point, const uint32_t *codes, float *change) {
+    std::vector<uint32_t> old(book->tables());
+    std::vector<float> sum(length), error(length);
+    codesOf(row * perRow + word, old.data());
+    auto distance = [&](const uint32_t *of) {
+      search.sum(of, sum.data());
+      double result = 0;
+      for (int64_t j = 0; j < length; ++j)
+        result += double(point[j] - sum[j]) * (point[j] - sum[j]);
+      return result;
+    };
+    if (!(distance(codes) < distance(old.data())))
+      return;
+    uint32_t code = 0;
+    for (int64_t t = 0; t < book->tables(); ++t)
+      code |= codes[t] << (t * bits);
+    encoded.codes[row * perRow + word] = code;
+    missingOf(row, word, codes, error.data());
+    float *present = errors.data() + row * cols + word * length;
+    for (int64_t j = 0; j < length; ++j) {
+      change[j] = error[j] - present[j];
+      present[j] = error[j];
+    }
   }
 
   /// The scale of a row is a least squares problem of one number.

@@ -85,13 +85,24 @@ double quench::quantizationLoss(const QuantizeProblem &problem,
   return lost == 0 ? 0 : lost / whole;
 }
 
+EncodedRows quench::fitSharedOf(const QuantizeProblem &problem,
+                                FitOptions options) {
+  std::vector<double> weights;
+  for (int64_t i = 0; problem.hessian && i < problem.cols; ++i)
+    weights.push_back(problem.hessian[i * problem.cols + i]);
+  options.columnWeights = weights;
+  options.threads = problem.threads;
+  return fitShared(*problem.format, problem.weight, problem.rows, problem.cols,
+                   options);
+}
+
 QuantizeResult quench::roundToNearest(const QuantizeProblem &problem,
                                       const FitOptions &options) {
   const Format &format = *problem.format;
   int64_t rows = problem.rows, cols = problem.cols;
   QuantizeResult result;
   EncodedRows &encoded = result.encoded;
-  encoded = fitShared(format, problem.weight, rows, cols, options);
+  encoded = fitSharedOf(problem, options);
   encoded.rows = rows;
   encoded.cols = cols;
   int64_t perRow = codesPerRow(format, cols),

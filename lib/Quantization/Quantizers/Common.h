@@ -13,6 +13,10 @@
 
 namespace quench {
 
+/// fitShared with the diagonal of the second moments and the threads of the
+/// problem.
+EncodedRows fitSharedOf(const QuantizeProblem &problem, FitOptions options);
+
 /// Each group fitted, each codeword the nearest one; with the loss.
 QuantizeResult roundToNearest(const QuantizeProblem &problem,
                               const FitOptions &options);

@@ -147,7 +147,7 @@ void LdlqRun::prepare() {
   FitOptions fit;
   fit.search = options.sweep.search;
   EncodedRows &encoded = result.encoded;
-  encoded = fitShared(*format, problem.weight, problem.rows, problem.cols, fit);
+  encoded = fitSharedOf(problem, fit);
   if (scalesTensor())
     encoded.tensorScale *= options.sweep.scale;
   bound = format->bind(encoded.table);

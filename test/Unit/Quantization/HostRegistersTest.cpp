@@ -128,3 +128,37 @@ TEST_F(HostRegistersTest, Floats) {
     }
   }
 }
+
+TEST_F(HostRegistersTest, SumsOfHalves) {
+  std::vector<uint8_t> bytes(64);
+  // 1.115234375 in the low half of lane 1, 0.1959228515625 in its high one: the
+  // sum lies between two halves, nearer to -0.91943359375.
+  const uint32_t word = 0x3245bc76;
+  for (int i = 0; i < 4; ++i)
+    bytes[4 + i] = word >> (8 * i);
+  HostRegisters words(bytes);
+  const HostFloatReg &sums =
+      HostRegisters::floats(words.sumHalves(words.load(0)));
+  EXPECT_EQ(sums[0], 0);
+  EXPECT_EQ(sums[1], -0.91943359375f);
+}
+
+TEST_F(HostRegistersTest, Gathers) {
+  Samples samples(5);
+  std::vector<uint8_t> table(12 * 300), indices(64);
+  for (uint8_t &byte : table)
+    byte = samples.below(256);
+  for (int lane = 0; lane < 16; ++lane) {
+    indices[4 * lane] = 15 * lane;
+    indices[4 * lane + 1] = lane == 3; // more than a byte
+  }
+  HostRegisters registers(indices, table);
+  Reg found = registers.gatherTable(4, registers.load(0), 12);
+  for (int lane = 0; lane < 15; ++lane)
+    for (int byte = 0; byte < 4; ++byte) {
+      int64_t index = 15 * lane + 256 * (lane == 3);
+      size_t place = 4 + 12 * index + byte;
+      EXPECT_EQ(at(found, 4 * lane + byte),
+                place < table.size() ? table[place] : 0xcc);
+    }
+}

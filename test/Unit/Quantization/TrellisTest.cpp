@@ -206,6 +206,26 @@ TEST(TrellisCode, ComputedCodes) {
   }
 }
 
+// The published values: methods' golden vectors, their deviation and number.
+TEST(TrellisCode, ThreeInstructions) {
+  std::unique_ptr<TrellisCode> code = makeTrellisCode("3inst", 2);
+  EXPECT_FALSE(code->isInteger());
+  llvm::ArrayRef<float> levels = code->levels();
+  ASSERT_EQ(levels.size(), 65536u);
+  EXPECT_EQ(levels[0], 0.76806640625f);
+  EXPECT_EQ(levels[1], -0.91943359375f);
+  EXPECT_EQ(levels[2], 0.931640625f);
+  EXPECT_EQ(levels[3], 0.29443359375f);
+  EXPECT_EQ(levels[65535], -0.158203125f);
+  double square = 0, mean = 0;
+  for (float level : levels) {
+    square += double(level) * level / 65536;
+    mean += double(level) / 65536;
+  }
+  EXPECT_NEAR(std::sqrt(square - mean * mean), 1.24371, 1e-4);
+  EXPECT_EQ(std::set<float>(levels.begin(), levels.end()).size(), 10598u);
+}
+
 /// Mean squared error of N(0, 1) and its standard error.
 static std::pair<double, double> gaussianError(llvm::StringRef spec,
                                                int64_t tiles) {
@@ -249,6 +269,9 @@ TEST(Trellis, ErrorsOfAGaussian) {
   check("trellis<2, code = lin16>", 0.0669, 16);
   check("trellis<2, code = 1mad>", 0.0687, 16);
   check("trellis<2, code = hyb>", 0.0687, 16);
+  check("trellis<1, code = 3inst>", 0.2668, 16);
+  check("trellis<2, code = 3inst>", 0.0690, 16);
+  check("trellis<3, code = 3inst>", 0.0178, 16);
 }
 
 TEST(Trellis, RowsThatDoNotCount) {

@@ -29,7 +29,8 @@ TEST(Vptq, Bits) {
   EXPECT_EQ(f.tileRows(), 4);
   EXPECT_EQ(format("vptq<2x8>").spec(), "vptq<2x8, rows = 8>");
   for (const char *wrong : {"vptq<1x8, rows = 16>", "vptq<1x8, rows = 6>",
-                            "vptq<4x8, rows = 2>", "vptq<1x8, rows = 1>"}) {
+                            "vptq<4x8, rows = 2>", "vptq<1x8, rows = 1>",
+                            "vptq<1x12, rows = 8>", "vptq<1x16, rows = 2>"}) {
     auto made = getFormat(wrong);
     ASSERT_FALSE(bool(made)) << wrong;
     EXPECT_NE(llvm::toString(made.takeError()).find("power of two"),
@@ -68,6 +69,31 @@ TEST(Vptq, NearestOfAll) {
         codes[r] = code >> (2 * r) & 3;
       EXPECT_GE(error(), found - 1e-5);
     }
+  }
+}
+
+/// More than a byte: all codes of 9 bits of a tile, dealt out to its rows and
+/// put together again.
+TEST(Vptq, WideCodes) {
+  const Format &f = format("vptq<1x12, rows = 4>");
+  EXPECT_EQ(f.codeBits(), 3u);
+  EXPECT_EQ(f.bits(64, 96), 64 * 96 * 3 + 64 * 16 + 8 * (4096 * 4 + 4));
+  Samples samples(4);
+  std::vector<uint8_t> table(f.tableBytes());
+  for (uint8_t &byte : table)
+    byte = samples.below(256);
+  std::unique_ptr<Format> bound = f.bind(table);
+  GroupParams params[4];
+  for (GroupParams &row : params)
+    row.scale = floatToHalf(1);
+  for (uint32_t code = 0; code < 4096; code += 37) {
+    uint32_t codes[4];
+    float values[4];
+    for (int r = 0; r < 4; ++r)
+      codes[r] = code >> (3 * r) & 7;
+    bound->decodeTile(codes, params, values);
+    for (int r = 0; r < 4; ++r)
+      EXPECT_EQ(values[r], (table[4 * code + r] - 128) * bound->unit());
   }
 }
 
