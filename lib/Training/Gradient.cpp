@@ -67,22 +67,11 @@ std::vector<Operation *> quench::opsOf(func::FuncOp function) {
   return ops;
 }
 
-std::vector<size_t> quench::blockCuts(OpRun ops) {
-  // Where each numbered block has its first and last layer.
-  llvm::DenseMap<int64_t, std::pair<size_t, size_t>> span;
-  std::vector<int64_t> order;
+/// How many tensors of the activations cross the place before each op.
+static std::vector<int64_t> aliveBefore(OpRun ops) {
   DenseMap<Operation *, size_t> at;
-  for (auto [i, op] : llvm::enumerate(ops)) {
+  for (auto [i, op] : llvm::enumerate(ops))
     at[op] = i;
-    auto linear = dyn_cast<qn::LinearOp>(op);
-    if (!linear || !linear.getBlock())
-      continue;
-    int64_t block = *linear.getBlock();
-    if (span.try_emplace(block, std::make_pair(i, i)).second)
-      order.push_back(block);
-    span[block].second = i;
-  }
-  // How many tensors of the activations cross the place before each op.
   std::vector<int64_t> alive(ops.size() + 1, 0);
   for (auto [i, op] : llvm::enumerate(ops))
     for (Value value : op->getResults()) {
@@ -101,16 +90,46 @@ std::vector<size_t> quench::blockCuts(OpRun ops) {
       for (size_t j = i + 1; j <= last; ++j)
         ++alive[j];
     }
+  return alive;
+}
+
+/// The place in [from, to] that the fewest values cross, the first such one.
+static size_t narrowest(ArrayRef<int64_t> alive, size_t from, size_t to) {
+  size_t best = from;
+  for (size_t i = from; i <= to; ++i)
+    if (alive[i] < alive[best])
+      best = i;
+  return best;
+}
+
+size_t quench::tailBegin(OpRun ops) {
+  size_t from = 0;
+  for (auto [i, op] : llvm::enumerate(ops))
+    if (auto linear = dyn_cast<qn::LinearOp>(op); linear && linear.getBlock())
+      from = i + 1;
+  return narrowest(aliveBefore(ops), from, ops.size());
+}
+
+std::vector<size_t> quench::blockCuts(OpRun ops) {
+  // Where each numbered block has its first and last layer.
+  llvm::DenseMap<int64_t, std::pair<size_t, size_t>> span;
+  std::vector<int64_t> order;
+  for (auto [i, op] : llvm::enumerate(ops)) {
+    auto linear = dyn_cast<qn::LinearOp>(op);
+    if (!linear || !linear.getBlock())
+      continue;
+    int64_t block = *linear.getBlock();
+    if (span.try_emplace(block, std::make_pair(i, i)).second)
+      order.push_back(block);
+    span[block].second = i;
+  }
+  std::vector<int64_t> alive = aliveBefore(ops);
   std::vector<size_t> cuts;
   for (size_t b = 0; b + 1 < order.size(); ++b) {
     size_t from = span[order[b]].second + 1, to = span[order[b + 1]].first;
     if (from > to)
       continue; // blocks that run into each other
-    size_t best = from;
-    for (size_t i = from; i <= to; ++i)
-      if (alive[i] < alive[best])
-        best = i;
-    cuts.push_back(best);
+    cuts.push_back(narrowest(alive, from, to));
   }
   return cuts;
 }

@@ -9,6 +9,10 @@
 #include "Parameters.h"
 #include "quench/Training/Loss.h"
 #include "llvm/ADT/MapVector.h"
+#include <cmath>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 using namespace mlir;
 using namespace quench;
@@ -17,6 +21,22 @@ using llvm::Error;
 using llvm::Expected;
 
 namespace {
+/// Freed tensors stay with the process meanwhile: each step allocates the same
+/// sizes again, and new pages cost a tenth of the time.
+struct KeepFreedMemory {
+#ifdef __GLIBC__
+  KeepFreedMemory() {
+    mallopt(M_MMAP_THRESHOLD, 32 << 20); // the most that is accepted
+    mallopt(M_TRIM_THRESHOLD, 1 << 30);
+  }
+  ~KeepFreedMemory() {
+    mallopt(M_MMAP_THRESHOLD, 128 << 10);
+    mallopt(M_TRIM_THRESHOLD, 128 << 10);
+    malloc_trim(0);
+  }
+#endif
+};
+
 /// The tuned weights, then those of another source.
 class TunedWeights : public WeightSource {
 public:
@@ -50,8 +70,10 @@ private:
   Error addScales(qn::QuantizeOp op);
   Error addVector(Value value);
   Error setAll();
-  Expected<SmallVector<HostTensor>> outputs(Interpreter &interpreter,
-                                            const Sample &sample);
+  Error addMissing();
+  void removeAdded();
+  Expected<SmallVector<HostTensor>> truth(size_t sample);
+  Expected<SmallVector<HostTensor>> outputs(const Sample &sample);
   Expected<double> evaluate();
   Error train();
   void tell(StringRef what, int64_t done) const {
@@ -68,10 +90,17 @@ private:
   TuneReport &report;
   WeightEvaluator evaluator;
   func::FuncOp main;
+  std::vector<Operation *> ops;
+  size_t tail = 0; // see tailBegin
   Objective objective;
   std::optional<Interpreter> plain, teacher, student;
+  /// What the float model's last ops read, by sample.
+  std::vector<Interpreter::Values> beforeTail;
+  int64_t tailBytes = 0;
+  /// Layers and norms that got a new vector, with its leaf.
+  SmallVector<std::pair<Operation *, qn::WeightOp>> added;
   std::vector<std::unique_ptr<Parameters>> parameters;
-  llvm::MapVector<Operation *, ScaleParameters *> scales;
+  llvm::MapVector<Operation *, WeightParameters *> scales;
   llvm::MapVector<StringRef, VectorParameters *> vectors; // by initializer
   llvm::DenseMap<Value, Parameters *> ownerOf;
 };
@@ -91,7 +120,7 @@ Error Tuner::addScales(qn::QuantizeOp op) {
     QUENCH_TRY(made, quantizeWeight(*quantizer, problem, read));
     packed = std::make_shared<PackedWeight>(std::move(made));
   }
-  QUENCH_TRY(made, ScaleParameters::create(value, packed, options.threads));
+  QUENCH_TRY(made, WeightParameters::create(value, packed, options.threads));
   if (!made)
     return Error::success();
   scales[op] = made.get();
@@ -120,12 +149,66 @@ Error Tuner::addVector(Value value) {
   return Error::success();
 }
 
+//===----------------------------------------------------------------------===//
+// Vectors that were not there
+//===----------------------------------------------------------------------===//
+
+Error Tuner::addMissing() {
+  auto make = [&](Operation *op, int64_t size, float number, StringRef name) {
+    OpBuilder builder(op);
+    auto type = RankedTensorType::get({size}, builder.getF32Type());
+    OpBuilder outside(main);
+    auto initializer = qn::InitializerOp::create(
+        outside, op->getLoc(), name, type, DenseElementsAttr::get(type, number),
+        StringAttr());
+    StringAttr symbol = symbols.insert(initializer);
+    auto leaf = qn::WeightOp::create(builder, op->getLoc(), type,
+                                     symbol.getValue(), false);
+    added.push_back({op, leaf});
+    return leaf.getResult();
+  };
+  for (Operation *op : opsOf(main)) {
+    if (auto norm = dyn_cast<qn::NormOp>(op);
+        norm && options.gains && options.newGains && !norm.getGain()) {
+      auto type = cast<RankedTensorType>(norm.getInput().getType());
+      int64_t width = type.getDimSize(type.getRank() - 1);
+      if (!ShapedType::isDynamic(width))
+        norm.getGainMutable().assign(make(op, width, 1, "tuned.gain"));
+    }
+    if (auto linear = dyn_cast<qn::LinearOp>(op);
+        linear && options.biases && options.newBiases && !linear.getBias() &&
+        linear.getWeight().getDefiningOp<qn::QuantizeOp>()) {
+      auto type = cast<RankedTensorType>(linear.getType());
+      linear.getBiasMutable().assign(
+          make(op, type.getDimSize(type.getRank() - 1), 0, "tuned.bias"));
+    }
+  }
+  return Error::success();
+}
+
+void Tuner::removeAdded() {
+  for (auto [op, leaf] : added) {
+    if (auto norm = dyn_cast<qn::NormOp>(op))
+      norm.getGainMutable().clear();
+    else
+      cast<qn::LinearOp>(op).getBiasMutable().clear();
+    symbols.erase(symbols.lookup(leaf.getInitializer()));
+    leaf.erase();
+  }
+  added.clear();
+}
+
+//===----------------------------------------------------------------------===//
+// Steps
+//===----------------------------------------------------------------------===//
+
 Error Tuner::prepare() {
   main = module.lookupSymbol<func::FuncOp>("main");
   if (!main || samples.empty())
     return createStringError("tuning needs a function 'main' and samples");
   QUENCH_TRY(found, Objective::of(main));
   objective = found;
+  QUENCH_CHECK(addMissing());
   InterpreterOptions running;
   running.files = &files;
   QUENCH_TRY(base, Interpreter::create(module, running));
@@ -140,8 +223,11 @@ Error Tuner::prepare() {
   QUENCH_TRY(real, Interpreter::create(module, running));
   teacher.emplace(std::move(real));
 
+  ops = opsOf(main);
+  tail = tailBegin(ops);
+  beforeTail.resize(samples.size());
   llvm::SetVector<Operation *> weights;
-  for (Operation *op : opsOf(main)) {
+  for (Operation *op : ops) {
     if (auto linear = dyn_cast<qn::LinearOp>(op)) {
       if (auto quantize = linear.getWeight().getDefiningOp<qn::QuantizeOp>();
           quantize && student->isWeight(quantize.getResult()))
@@ -173,15 +259,49 @@ Error Tuner::setAll() {
   return Error::success();
 }
 
-Expected<SmallVector<HostTensor>> Tuner::outputs(Interpreter &interpreter,
-                                                 const Sample &sample) {
-  QUENCH_TRY(all, interpreter.run("main", sample));
+/// The results that count, of values after a run.
+static Expected<SmallVector<HostTensor>>
+chosenResults(Interpreter &interpreter, const Objective &objective,
+              func::FuncOp main, Interpreter::Values &values) {
   SmallVector<HostTensor> chosen;
   for (unsigned i : objective.results) {
-    QUENCH_TRY(floats, all[i].convertTo(ElementKind::F32));
+    QUENCH_TRY(raw, interpreter.valueOf(
+                        main.front().getTerminator()->getOperand(i), values));
+    QUENCH_TRY(floats, raw.convertTo(ElementKind::F32));
     chosen.push_back(std::move(floats));
   }
   return chosen;
+}
+
+Expected<SmallVector<HostTensor>> Tuner::outputs(const Sample &sample) {
+  Interpreter::Values values;
+  QUENCH_CHECK(student->begin("main", sample, values));
+  for (Operation *op : ops)
+    QUENCH_CHECK(student->step(op, values, /*keep=*/false));
+  return chosenResults(*student, objective, main, values);
+}
+
+/// The float model's results. What its last ops read is kept (of a language
+/// model the last hidden state), so that only these run for later steps.
+Expected<SmallVector<HostTensor>> Tuner::truth(size_t sample) {
+  Interpreter::Values values, &kept = beforeTail[sample];
+  QUENCH_CHECK(teacher->begin("main", samples[sample], values));
+  if (kept.empty()) {
+    for (Operation *op : OpRun(ops).take_front(tail))
+      QUENCH_CHECK(teacher->step(op, values, /*keep=*/false));
+    int64_t bytes = 0;
+    for (const auto &[value, tensor] : values)
+      bytes += tensor.getNumBytes();
+    if (tailBytes + bytes <= options.keptBytes) {
+      tailBytes += bytes;
+      kept = values;
+    }
+  } else {
+    values = kept;
+  }
+  for (Operation *op : OpRun(ops).drop_front(tail))
+    QUENCH_CHECK(teacher->step(op, values, /*keep=*/false));
+  return chosenResults(*teacher, objective, main, values);
 }
 
 /// The first samples are kept apart: an eighth of them.
@@ -192,10 +312,10 @@ static size_t apart(size_t samples) {
 Expected<double> Tuner::evaluate() {
   size_t count = std::max<size_t>(1, apart(samples.size()));
   double sum = 0;
-  for (const Sample &sample : samples.take_front(count)) {
-    QUENCH_TRY(truth, outputs(*teacher, sample));
-    QUENCH_TRY(found, outputs(*student, sample));
-    for (auto [a, b] : llvm::zip(truth, found)) {
+  for (size_t i = 0; i < count; ++i) {
+    QUENCH_TRY(wanted, truth(i));
+    QUENCH_TRY(found, outputs(samples[i]));
+    for (auto [a, b] : llvm::zip(wanted, found)) {
       QUENCH_TRY(loss, objective.compare(a, b));
       sum += loss.value;
     }
@@ -204,7 +324,6 @@ Expected<double> Tuner::evaluate() {
 }
 
 Error Tuner::train() {
-  std::vector<Operation *> ops = opsOf(main);
   std::vector<size_t> cuts = blockCuts(ops);
   SmallVector<Value> wanted;
   for (const auto &some : parameters)
@@ -212,28 +331,32 @@ Error Tuner::train() {
   GradientTape tape(*student, ops, cuts, wanted, options.keptBytes);
   ValueRange results = main.getBody().front().getTerminator()->getOperands();
   size_t first = apart(samples.size()), count = samples.size() - first;
+  double greatest = options.rate * std::min(2.0, std::sqrt(report.before));
+  int64_t next = 0, batch = std::max<int64_t>(1, options.batch);
   for (int64_t step = 0; step < options.steps; ++step) {
     tell("steps", step);
-    const Sample &sample = samples[first + step % count];
-    QUENCH_TRY(truth, outputs(*teacher, sample));
-    Interpreter::Values values;
-    QUENCH_CHECK(student->begin("main", sample, values));
-    QUENCH_CHECK(tape.forward(std::move(values)));
-    SmallVector<std::pair<Value, HostTensor>> seeds;
     double sum = 0;
-    for (auto [i, reference] : llvm::zip(objective.results, truth)) {
-      QUENCH_TRY(raw, tape.output(results[i]));
-      QUENCH_TRY(floats, raw.convertTo(ElementKind::F32));
-      QUENCH_TRY(loss, objective.compare(reference, floats));
-      sum += loss.value;
-      seeds.push_back({results[i], std::move(loss.gradient)});
+    for (int64_t i = 0; i < batch; ++i, ++next) {
+      size_t sample = first + next % count;
+      QUENCH_TRY(references, truth(sample));
+      Interpreter::Values values;
+      QUENCH_CHECK(student->begin("main", samples[sample], values));
+      QUENCH_CHECK(tape.forward(std::move(values)));
+      SmallVector<std::pair<Value, HostTensor>> seeds;
+      for (auto [i, reference] : llvm::zip(objective.results, references)) {
+        QUENCH_TRY(raw, tape.output(results[i]));
+        QUENCH_TRY(floats, raw.convertTo(ElementKind::F32));
+        QUENCH_TRY(loss, objective.compare(reference, floats));
+        sum += loss.value / batch;
+        seeds.push_back({results[i], std::move(loss.gradient)});
+      }
+      references.clear();
+      QUENCH_CHECK(tape.backward(seeds, [&](Value value, HostTensor gradient) {
+        return ownerOf[value]->add(tape, value, gradient);
+      }));
     }
     report.losses.push_back(sum);
-    truth.clear();
-    QUENCH_CHECK(tape.backward(seeds, [&](Value value, HostTensor gradient) {
-      return ownerOf[value]->add(tape, value, gradient);
-    }));
-    double rate = rateAt(options.rate, step, options.steps);
+    double rate = rateAt(greatest, step, options.steps);
     for (const auto &some : parameters) {
       some->step(rate);
       QUENCH_CHECK(some->set(*student));
@@ -245,6 +368,8 @@ Error Tuner::train() {
 Expected<std::unique_ptr<WeightSource>> Tuner::run() {
   if (options.steps <= 0)
     return std::move(source);
+  KeepFreedMemory keep;
+  (void)keep;
   QUENCH_CHECK(prepare());
   QUENCH_CHECK(setAll());
   tell("float model", 0);
@@ -260,6 +385,7 @@ Expected<std::unique_ptr<WeightSource>> Tuner::run() {
   report.after = after;
   if (after > before) {
     report.undone = true;
+    removeAdded();
     return std::move(source);
   }
   for (auto [op, some] : scales)

@@ -24,9 +24,9 @@ CalibrationFlags::CalibrationFlags(cl::SubCommand &command)
               cl::desc("Tokens of a sample (default 512); sentences may be "
                        "shorter")),
       tune("tune", cl::init(0), cl::value_desc("STEPS"), cl::sub(command),
-           cl::desc("After quantizing, tune scales, gains and biases against "
-                    "the float model in so many steps, one sample each "
-                    "(default 0: none)")),
+           cl::desc("After quantizing, tune scales, zero points, codebooks, "
+                    "gains and biases against the float model in so many "
+                    "steps, one sample each (default 0: none)")),
       inputs("calib-inputs", cl::init("quantized"), cl::value_desc("KIND"),
              cl::sub(command),
              cl::desc("What layers are calibrated on: what the quantized "

@@ -39,6 +39,10 @@ std::vector<mlir::Operation *> opsOf(mlir::func::FuncOp function);
 /// are alive between the last layer of a block and the first one of the next.
 std::vector<size_t> blockCuts(OpRun ops);
 
+/// Where what follows the last numbered block begins, at a place that few
+/// values cross: the index of an op.
+size_t tailBegin(OpRun ops);
+
 class GradientTape {
 public:
   using Values = Interpreter::Values;

@@ -6,9 +6,9 @@
 //===----------------------------------------------------------------------===//
 //
 // After quantization codes stay as they are, but scales of groups, rows and
-// whole weights, gains of norms and biases are real numbers. They are tuned end
-// to end: Adam on the model's own loss (Objective) against the float model,
-// with gradients of GradientTape. Nothing is stored that was not stored before.
+// whole weights, float zero points, learned codebooks, gains of norms and
+// biases are real numbers. They are tuned end to end: Adam on the model's own
+// loss (Objective) against the float model, with gradients of GradientTape.
 //
 //===----------------------------------------------------------------------===//
 
@@ -21,13 +21,22 @@
 namespace quench {
 
 struct TuneOptions {
-  /// Steps of one sample each; 0: nothing is done.
+  /// Steps of Adam; 0: nothing is done.
   int64_t steps = 0;
-  /// Adam's step for logarithms of scales, and for gains and biases relative to
-  /// their root mean square; it falls to a tenth along a cosine.
-  double rate = 1e-3;
+  /// Samples of a step.
+  int64_t batch = 1;
+  /// Adam's step where the loss at the begin is 1; it goes with the root of the
+  /// loss (at most twice), as errors of scales do, and falls to a tenth along a
+  /// cosine. For logarithms of scales, zero points in steps of the codes, and
+  /// vectors of codebooks, gains and biases relative to their root mean square
+  /// (biases that were added: of the layer's outputs).
+  double rate = 1.5e-2;
   bool scales = true, gains = true, biases = true;
-  /// Memory for values between forward and backward.
+  /// Norms without a gain (a rotation moved it into the layers behind) get one;
+  /// quantized layers without a bias get one. Both are stored in f32.
+  bool newGains = true, newBiases = false;
+  /// Memory for values between forward and backward, and as much again for
+  /// what is kept of the float model.
   int64_t keptBytes = int64_t(2) << 30;
   int threads = 1;
   /// Called with what is done now, done and total steps.
