@@ -150,7 +150,9 @@ def test_formats_by_definition(quench_driver, tmp_path, spec, oracle):
 @pytest.mark.parametrize("spec,error", [("mxfp<6>", 1.3e-3), ("mxfp<6, e3m2>", 4e-3), ("mxfp<8>", 1.2e-3),
                                         ("fp8<e5m2, tensor>", 3e-3), ("nf4<group = 64, double>", 9e-3),
                                         ("af4<group = 64>", 1e-2), ("lut4<group = 64>", 9e-3),
-                                        ("ternary<3, group = 96>", 0.2), ("ternary<5, tensor>", 0.2)])
+                                        ("ternary<3, group = 96>", 0.2), ("ternary<5, tensor>", 0.2),
+                                        ("trellis<2, code = 3inst>", 0.069), ("aqlm<1x12, group = 8>", 4e-4),
+                                        ("vptq<1x12, rows = 4>", 0.02)])
 @pytest.mark.parametrize("activations", ["f32", "int8"])
 def test_formats_keep_the_error_of_a_gaussian(quench_driver, tmp_path, spec, error, activations):
     rng = np.random.default_rng(6)
