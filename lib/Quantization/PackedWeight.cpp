@@ -57,8 +57,8 @@ public:
          float *numbers)
       : format(format), rows(rows), cols(cols), threads(threads),
         numbers(numbers), shape(format, rows, cols), tail(format, rows, cols),
-        statistics(format.symbolBits()),
-        stream(std::make_shared<std::vector<uint8_t>>(shape.bytes, 0)) {}
+        stream(std::make_shared<std::vector<uint8_t>>(shape.bytes, 0)),
+        statistics(format.symbolBits()) {}
 
   void header(const EncodedRows &encoded) {
     packHeader(format, encoded, stream->data());
