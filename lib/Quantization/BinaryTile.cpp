@@ -87,6 +87,9 @@ private:
 
 bool TileMetric::set(const float *matrix, int64_t n) {
   std::vector<double> factor(matrix, matrix + n * n), inverted;
+  for (int64_t i = 0; i < n; ++i)
+    if (factor[i * (n + 1)] == 0)
+      factor[i * (n + 1)] = 1; // a column that does not count
   if (!factorize(factor.data(), n, 1))
     return false;
   invertUpper(factor.data(), n, n, inverted);
@@ -125,7 +128,10 @@ TileEncoder::TileEncoder(const BinaryShape &shape, const float *given,
     }
   }
   for (int64_t j = 0; j < n; ++j)
-    counts[j] = !isUsed[j] ? 0.0 : matrix ? metric.cost[j] : 1.0;
+    if (matrix)
+      counts[j] = matrix[j * (n + 1)] == 0 ? 0.0 : metric.cost[j];
+    else if (!isUsed[j])
+      counts[j] = 0.0;
 }
 
 /// The columns of each row by their magnitudes.
@@ -284,6 +290,8 @@ double TileEncoder::pull(int64_t r) {
 /// what they are.
 void TileEncoder::descend(int64_t r) {
   for (int64_t j = 0; j < n; ++j) {
+    if (!(counts[j] > 0))
+      continue;
     float own = matrix[j * (n + 1)];
     float goal = row(r)[j] + (pulls[j] - errors[j] * own) / own;
     unsigned code = nearest(r, j, goal);
@@ -351,7 +359,8 @@ void TileEncoder::refit(int64_t r) {
     int64_t i = (tile.salient[j] ? shape.perKind() : 0) +
                 (shape.bits() == 2 ? code & 1 : 0);
     signs[i * n + j] = code >> (shape.bits() - 1) & 1 ? -1.0f : 1.0f;
-    isNamed[i] = true;
+    if (counts[j] > 0)
+      isNamed[i] = true;
   }
   double a[4][4], b[4], found[4];
   for (int64_t i = 0; i < all; ++i) {

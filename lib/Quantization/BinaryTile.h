@@ -63,10 +63,11 @@ struct BinaryTile {
 /// The tile for values[kBlockRows][columns]. An error vector e of a row costs
 /// weights[row] (null: 1) times e metric e^T; null, or not positive definite:
 /// the sum of its squares. With a metric codes are chosen in order, the errors
-/// of each column fed to those after it, and magnitudes are fitted to codes
-/// again as long as that helps. Columns that are all 0 do not count in fits.
-/// Salient columns are those with the largest sums of (w / [metric^-1]_jj)^2;
-/// their number is searched.
+/// of each column fed to those after it; then codes one by one and magnitudes
+/// by turns, as long as that helps. Columns whose row and column of the metric
+/// are 0 do not count, nor, without a metric, those that are all 0: they fill a
+/// ragged tile up. Salient columns are those with the largest sums of
+/// (w / [metric^-1]_jj)^2; their number is searched.
 BinaryTile encodeBinaryTile(const BinaryShape &shape, const float *metric,
                             const float *values, const float *scales,
                             const float *weights);

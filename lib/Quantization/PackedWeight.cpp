@@ -114,9 +114,10 @@ public:
     weight.errorBound = statistics.errorBound();
     double numbersOfAll = static_cast<double>(rows) * cols;
     bool isCoded = format.hasScale() || format.hasTensorScale();
+    // Tiles have a code for each weight, and for what fills them up.
+    double codes = format.hasTiles() ? numbersOfAll : statistics.codes();
     if (isCoded && numbersOfAll > 0)
-      weight.entropy =
-          statistics.entropyOfCodes() * statistics.codes() / numbersOfAll;
+      weight.entropy = statistics.entropyOfCodes() * codes / numbersOfAll;
     return weight;
   }
 

@@ -179,7 +179,7 @@ public:
   virtual int64_t tileColumns() const { return codeLength(); }
   bool hasTiles() const { return tileRows() != 1; }
   /// Tiles so wide that feedback must go on inside: quantizers always call
-  /// nearestTileIn.
+  /// nearestTileIn, for a ragged tile with a metric that is 0 past its end.
   virtual bool codesInMetric() const { return false; }
 
   /// What is stored once for a weight, in front of its stream: one f32 scale

@@ -186,8 +186,7 @@ void RowSweep::aimDownhill(const Spot &spot, const CodeBlock &block,
   }
 }
 
-/// The moments of a block; columns that a ragged tile lacks have the mean of
-/// the diagonal, for themselves.
+/// The moments of a block, 0 for columns that a ragged tile lacks.
 std::vector<float> RowSweep::blockMetric(const Spot &spot,
                                          const CodeBlock &block) const {
   const CodeBatch &batch = spot.batch();
@@ -195,14 +194,9 @@ std::vector<float> RowSweep::blockMetric(const Spot &spot,
                          (block.place - batch.place) * (batch.width + 1);
   int64_t width = format.tileColumns();
   std::vector<float> metric(width * width, 0.0f);
-  float sum = 0;
-  for (int64_t i = 0; i < block.width; ++i) {
+  for (int64_t i = 0; i < block.width; ++i)
     std::copy_n(moments + i * batch.width, block.width,
                 metric.data() + i * width);
-    sum += moments[i * (batch.width + 1)];
-  }
-  for (int64_t i = block.width; i < width; ++i)
-    metric[i * (width + 1)] = sum / block.width;
   return metric;
 }
 

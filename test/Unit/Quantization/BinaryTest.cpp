@@ -238,6 +238,21 @@ TEST(Binary, OddWeights) {
   EXPECT_NEAR(back[1], -2.0f, 0.02);
 }
 
+/// What fills a tile up does not count: 64 columns are coded in a tile of 128
+/// as in one of their own.
+TEST(Binary, RaggedTiles) {
+  Problem problem(32, 64, 4, 20);
+  auto loss = [&](const char *how, const std::string &group) {
+    const Format &f = format("split<columns, sum<binary, binary>, "
+                             "split<magnitude, binary, binary>, group = " +
+                             group + ">");
+    return quantize(how, problem.with(f)).loss;
+  };
+  for (const char *how : {"rtn", "ldlq"})
+    EXPECT_NEAR(loss(how, "128"), loss(how, "64"), 0.1 * loss(how, "64"))
+        << how;
+}
+
 /// Codes, bit for bit, on any number of threads; scales and codes by turns.
 TEST(Binary, Feedback) {
   Problem problem(48, 200, 6, 20);

@@ -214,7 +214,9 @@ const char *const kFormats[] = {"int<8, group = 32>",
                                 "split<magnitude, binary, binary>>",
                                 "trellis<2>",
                                 "trellis<3, scale = tensor>",
-                                "float<16>"};
+                                "float<16>",
+                                "dfloat11",
+                                "ecf8"};
 
 /// Where a step of the ladder need not win, and why.
 struct Exception {
