@@ -191,6 +191,7 @@ TEST(AllocateBits, Errors) {
   EXPECT_NE(message(allocateDistortion({LayerOptions{{1, 2}}}, NAN)), "");
 }
 
+// Acceptance W1.
 TEST(FillWater, ReferenceVectors) {
   double variances[] = {4, 1, 0.25, 0.0625, 0.001}, sizes[] = {1, 1, 1, 1, 1};
   WaterLevel one = fillWater(variances, sizes, 1);

@@ -275,7 +275,8 @@ TEST(Kernels, IntegerForThisProcessor) {
     checkInt(c, false);
 }
 
-/// All activations 127, all weights 1 (and -1): sums do not wrap.
+/// Acceptance B2: all activations 127, all weights 1 (and -1): sums do not
+/// wrap.
 TEST(Kernels, LargestSums) {
   constexpr int64_t n = 32, k = 4096;
   for (const char *spec :

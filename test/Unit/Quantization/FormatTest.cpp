@@ -276,6 +276,7 @@ TEST(Formats, TernaryPackingsHoldTheSame) {
     }
 }
 
+// Acceptance B1.
 TEST(Formats, AllByteCodesOfTrits) {
   const Format &f = format("ternary<5>");
   GroupParams one{0x3c00, 0};
@@ -291,7 +292,7 @@ TEST(Formats, AllByteCodesOfTrits) {
   }
 }
 
-/// The index and the sign of TL2.
+/// Acceptance B1: the index and the sign of TL2.
 TEST(Formats, AllTriplesOfTrits) {
   const Format &f = format("ternary<3>");
   GroupParams one{0x3c00, 0};
@@ -344,7 +345,8 @@ TEST(Formats, NF4Table) {
   }
 }
 
-/// Errors on N(0, 1) against published or computed figures.
+/// Errors on N(0, 1) against published or computed figures. Acceptance RD2 is
+/// the first, RD3 the first of nf4.
 TEST(Formats, ErrorsOfAGaussian) {
   auto near = [](llvm::StringRef spec, bool search, double want,
                  double relative) {
@@ -396,6 +398,7 @@ TEST(Formats, ErrorsOfAGaussian) {
   best("int<4, half>", true, 0.011543);
 }
 
+// Acceptance B3.
 TEST(Formats, BitNetRule) {
   const Format &f = format("ternary<2, absmean>");
   Samples samples(14);

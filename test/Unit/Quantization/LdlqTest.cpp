@@ -95,6 +95,7 @@ std::vector<int32_t> byDiagonal(const Matrix &hessian, int64_t n) {
   return order;
 }
 
+// Acceptance G1.
 TEST(Ldlq, EqualsGPTQ) {
   for (int64_t cols : {64, 200, 300}) {
     Problem problem(16, cols, 1);
@@ -147,7 +148,8 @@ TEST(Ldlq, ScalesComeFromPresentValues) {
                 used.fit(&problem.weight[row * n + 32 * group], 32, {}).scale);
 }
 
-/// The loss is the sum of D_k e_k^2, exactly, and so below (delta / 2)^2 tr D.
+/// Acceptance G2, G3: the loss is the sum of D_k e_k^2, exactly, and so below
+/// (delta / 2)^2 tr D.
 TEST(Ldlq, ErrorIdentityAndBound) {
   Problem problem(16, 64, 3);
   const Format &used = format("int<8>");
@@ -185,6 +187,7 @@ TEST(Ldlq, ErrorIdentityAndBound) {
               1e-9 * result.loss + 1e-15);
 }
 
+// Acceptance G4.
 TEST(Ldlq, StochasticTwiceTheLoss) {
   Problem problem(64, 128, 4);
   const Format &used = format("int<6>");
@@ -228,6 +231,7 @@ TEST(Ldlq, StochasticIsUnbiased) {
   }
 }
 
+// Acceptance G5.
 TEST(Ldlq, ActOrderTraces) {
   // A few columns are much larger than the others.
   Problem problem(16, 64, 6);

@@ -232,67 +232,6 @@ TEST(Levels, DoubleQuantizedScales) {
   EXPECT_LT(changes[changes.size() / 2], 0.008);
 }
 
-/// Lloyd's and Max's quantizers of a Gaussian, from integrals of its density.
-static double lloydMax(unsigned bits, std::vector<double> &levels) {
-  auto density = [](double x) {
-    return std::exp(-0.5 * x * x) / std::sqrt(2 * M_PI);
-  };
-  auto below = [](double x) { return 0.5 * std::erfc(-x / std::sqrt(2.0)); };
-  int count = 1 << bits;
-  levels.clear();
-  for (int i = 0; i < count; ++i)
-    levels.push_back(4.0 * (i + 0.5) / count - 2);
-  double error = 1;
-  for (int iteration = 0; iteration < 3000; ++iteration) {
-    std::vector<double> limits(1, -40);
-    for (int i = 0; i + 1 < count; ++i)
-      limits.push_back(0.5 * (levels[i] + levels[i + 1]));
-    limits.push_back(40);
-    error = 1;
-    for (int i = 0; i < count; ++i) {
-      double mass = below(limits[i + 1]) - below(limits[i]);
-      levels[i] = (density(limits[i]) - density(limits[i + 1])) / mass;
-      error -= mass * levels[i] * levels[i];
-    }
-  }
-  return error;
-}
-
-TEST(Levels, LloydAndMax) {
-  std::vector<double> levels;
-  const double want[] = {0.363380, 0.117482, 0.034548, 0.009501};
-  for (unsigned bits = 1; bits <= 4; ++bits)
-    EXPECT_NEAR(lloydMax(bits, levels), want[bits - 1], 1e-5);
-  EXPECT_NEAR(levels[8], 0.1284, 1e-4);
-  EXPECT_NEAR(levels[15], 2.7326, 1e-4);
-  // As a format, and as the table that is fitted to normal numbers.
-  std::string spec = "levels<";
-  for (double level : levels)
-    spec += std::to_string(level / levels[15]) + ", ";
-  const Format &f = format(spec + "group = 8>");
-  Samples samples(26);
-  std::vector<float> w = samples.gaussians(1 << 18);
-  GroupParams scale{floatToHalf(levels[15]), 0};
-  double error = 0;
-  for (float value : w) {
-    float back;
-    f.decode(f.nearest(&value, scale), scale, &back);
-    error += (value - back) * (value - back);
-  }
-  EXPECT_NEAR(error / w.size(), 0.009501, 0.015 * 0.009501);
-  const Format &fitted = format("lut4<group = 16384>");
-  FitOptions search;
-  search.search = true;
-  std::vector<float> back(w.size());
-  decodeRows(fitted,
-             encodeNearest(fitted, w.data(), w.size() >> 14, 1 << 14, search),
-             back.data());
-  error = 0;
-  for (size_t i = 0; i < w.size(); ++i)
-    error += (back[i] - w[i]) * (back[i] - w[i]);
-  EXPECT_NEAR(error / w.size(), 0.009501, 0.015 * 0.009501);
-}
-
 /// A table fitted to the weight beats each that is not, and finds levels that
 /// are there.
 TEST(Levels, LearnedTable) {

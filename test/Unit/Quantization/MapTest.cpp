@@ -36,6 +36,31 @@ static ::testing::AssertionResult isHadamard(const std::vector<int8_t> &matrix,
   return ::testing::AssertionSuccess();
 }
 
+/// H (H^T v) = n v, exactly, for random integers v: a matrix that is none
+/// passes one of them at most once in 2^20.
+static bool isLargeHadamard(const std::vector<int8_t> &matrix, int64_t n) {
+  Samples samples(n);
+  for (int trial = 0; trial < 2; ++trial) {
+    std::vector<int64_t> v(n), turned(n);
+    for (int64_t i = 0; i < n; ++i) {
+      v[i] = samples.below(1 << 20);
+      for (int64_t j = 0; j < n; ++j)
+        turned[j] += matrix[i * n + j] * v[i];
+    }
+    for (int64_t i = 0; i < n; ++i) {
+      int64_t sum = 0;
+      for (int64_t j = 0; j < n; ++j) {
+        if (matrix[i * n + j] != 1 && matrix[i * n + j] != -1)
+          return false;
+        sum += matrix[i * n + j] * turned[j];
+      }
+      if (sum != n * v[i])
+        return false;
+    }
+  }
+  return true;
+}
+
 /// The entries of a map, from unit vectors.
 static std::vector<double> matrixOf(const Map &map) {
   int64_t n = map.in();
@@ -63,6 +88,7 @@ static double largestMiss(const std::vector<double> &a,
   return miss;
 }
 
+// Acceptance H1: all orders that Paley and doubling reach.
 TEST(Hadamard, AllOrdersUpTo512) {
   // The multiples of 4 that no construction of Paley's and doubling reaches.
   const std::set<int64_t> missing{92,  116, 156, 172, 184, 188, 232, 236,
@@ -79,9 +105,13 @@ TEST(Hadamard, AllOrdersUpTo512) {
   }
 }
 
+// Acceptance H1: orders of models.
 TEST(Hadamard, OrdersOfModels) {
   for (int64_t n : {576, 960, 1024, 1536, 1600, 3200, 3584, 4544, 4864, 5120})
-    EXPECT_TRUE(isHadamard(*hadamardMatrix(n), n)) << n;
+    EXPECT_TRUE(isLargeHadamard(*hadamardMatrix(n), n)) << n;
+  std::vector<int8_t> wrong = *hadamardMatrix(576);
+  wrong[1000] = -wrong[1000];
+  EXPECT_FALSE(isLargeHadamard(wrong, 576));
   // Too large to write out: fast transforms keep lengths and come back.
   for (int64_t n :
        {11008, 13824, 14336, 18944, 29568, 9728, 17408, 25600, 8640}) {
@@ -128,6 +158,7 @@ TEST(Hadamard, FastIsTheMatrix) {
   }
 }
 
+// Acceptance H2.
 TEST(Hadamard, SpreadsASpike) {
   // 1000 in N(0, I): every output has about 1000 / 32 of it.
   Samples samples(5);

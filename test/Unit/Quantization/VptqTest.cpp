@@ -113,8 +113,8 @@ TEST(Vptq, ErrorFallsAtEachStage) {
 
 TEST(Vptq, GaussianError) {
   // Longer vectors are better at the same rate; all below scalar codes.
-  double four = errorOf("vptq<1x8, rows = 4>", 256, 1024);
-  double eight = errorOf("vptq<2x8, rows = 8>", 256, 1024);
+  double four = errorOf("vptq<1x8, rows = 4>", 128, 1024);
+  double eight = errorOf("vptq<2x8, rows = 8>", 128, 1024);
   EXPECT_LT(four, 0.1175);
   EXPECT_LT(eight, 0.098);
   EXPECT_LT(eight, four);
