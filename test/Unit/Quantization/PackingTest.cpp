@@ -187,6 +187,11 @@ static const EncodedRows *sharedOf(const Format &f) {
   return &found->second;
 }
 
+/// Codes that are searched for take their time.
+static bool isSlow(const Format &f) {
+  return f.hasTiles() || f.tableBytes() != 0;
+}
+
 /// Packs a whole weight.
 static std::vector<uint8_t> packAll(const Format &f,
                                     const std::vector<float> &weight,
@@ -212,9 +217,7 @@ TEST(Packing, RowsComeBack) {
   Samples samples(1);
   for (const std::string &spec : allSpecs()) {
     const Format &f = format(spec);
-    // Codes that are searched for take their time.
-    bool isSlow = f.hasTiles() || f.tableBytes() != 0;
-    int trials = f.tableBytes() > 100000 ? 1 : isSlow ? 3 : 24;
+    int trials = f.tableBytes() > 100000 ? 1 : isSlow(f) ? 2 : 10;
     for (int trial = 0; trial < trials; ++trial) {
       int64_t rows = trial == 0 ? 32 : 1 + samples.below(70);
       int64_t cols = trial == 0 ? 256 : 1 + samples.below(200);
@@ -267,7 +270,7 @@ TEST(Packing, RegistersDecodeLikeScalars) {
     const Format &f = format(spec);
     const BlockLayout &layout = f.layout();
     GroupParams one{floatToScale(f.scaleKind(), 1.0f), 0};
-    int trials = f.tableBytes() > 100000 ? 1 : 4;
+    int trials = f.tableBytes() > 100000 ? 1 : isSlow(f) ? 2 : 4;
     for (int trial = 0; trial < trials; ++trial) {
       int64_t rows = 1 + samples.below(32), cols = 1 + samples.below(300);
       SCOPED_TRACE(spec + " " + std::to_string(rows) + "x" +
