@@ -8,7 +8,7 @@ import time
 import model_zoo as zoo
 import numpy as np
 import pytest
-from conftest import BUILD, SHARED
+from conftest import BUILD, ROOT, SHARED
 
 onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
@@ -186,10 +186,11 @@ def test_messages(decoder, quench_driver, tmp_path):
     assert "missing.npy" in message(tmp_path / "missing.npy")
     text = tmp_path / "text.txt"
     text.write_text("Too short.")
-    if (decoder.parent / "tokenizer.json").exists():
-        assert "fewer than one window of 512" in message(text)
-    else:
+    if not (decoder.parent / "tokenizer.json").exists():
         assert "tokenizer.json" in message(text)
+    tokenizer = ROOT / "test" / "Tools" / "Inputs" / "chain-tokenizer.json"
+    assert "fewer than one window of 512; give a longer text or a shorter context" in message(text, "--tokenizer", tokenizer)
+    assert "data.npy" in message(save(tmp_path, np.ones((2, 3, 4), np.int64)))  # of rank 3
     assert "quantized or float" in message(text, "--calib-inputs", "both")
     assert "--resume needs --calib" in message(None, command=["compile", decoder, "--resume", "-o", out])
     (tmp_path / "file").write_text("")

@@ -116,6 +116,33 @@ TEST_F(Data, TextsNeedATokenizer) {
             std::string::npos);
 }
 
+/// An input that is neither tokens nor what is known to go with them.
+TEST_F(Data, SaysWhichInputIsNotKnown) {
+  auto message = [&](llvm::StringRef extra) {
+    auto module = parseSourceString<ModuleOp>(
+        ("func.func @main(%ids: tensor<1x?xi64> {quench.name = "
+         "\"input_ids\"}, " +
+         extra + ") -> tensor<1x?xi64> { return %ids : tensor<1x?xi64> }")
+            .str(),
+        model.module().getContext());
+    auto main = module->lookupSymbol<func::FuncOp>("main");
+    CalibrationData::Options options;
+    options.path = saved(HostTensor::ofInts({1, 4}, {1, 2, 3, 4}));
+    auto data = CalibrationData::load(main, "no/model.onnx", options);
+    if (!data)
+      return takeMessage(data.takeError());
+    auto inputs = data->inputs(main, 0);
+    return inputs ? std::string() : takeMessage(inputs.takeError());
+  };
+  std::string style = message("%x: tensor<1x3xf32> {quench.name = \"style\"}");
+  EXPECT_NE(style.find("input 'style'"), std::string::npos) << style;
+  EXPECT_NE(style.find("neither tokens nor an empty cache"), std::string::npos)
+      << style;
+  std::string steps = message("%x: tensor<7xi64> {quench.name = \"steps\"}");
+  EXPECT_NE(steps.find("input 'steps'"), std::string::npos) << steps;
+  EXPECT_NE(steps.find("is not known"), std::string::npos) << steps;
+}
+
 TEST_F(Data, FloatsAreInputsOfTheModel) {
   auto module = parseSourceString<ModuleOp>(
       "func.func @main(%x: tensor<?x3xf32> {quench.name = \"x\"}) -> "
