@@ -17,6 +17,7 @@
 #include "llvm/ADT/MapVector.h"
 #include "llvm/ADT/SmallString.h"
 #include "llvm/Support/FileSystem.h"
+#include "llvm/Support/Format.h"
 #include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/Path.h"
 #include <dlfcn.h>
@@ -279,8 +280,15 @@ Error ModelQuantizer::tune(const CalibrationData &data,
   if (!tuned)
     return tuned.takeError();
   result.weights = std::move(*tuned);
-  if (result.tuning.undone)
-    result.notes.push_back("tuning made the loss greater and was undone");
+  const TuneReport &report = result.tuning;
+  std::string note;
+  llvm::raw_string_ostream(note)
+      << "tuning of " << report.numbers << " numbers: "
+      << llvm::format("a loss of %.4g before and %.4g after, of samples that "
+                      "were kept apart%s",
+                      report.before, report.after,
+                      report.undone ? "; it was undone" : "");
+  result.notes.push_back(note);
   return Error::success();
 }
 

@@ -30,7 +30,7 @@ struct TuneOptions {
   /// cosine. For logarithms of scales, zero points in steps of the codes, and
   /// vectors of codebooks, gains and biases relative to their root mean square
   /// (biases that were added: of the layer's outputs).
-  double rate = 1.5e-2;
+  double rate = 4e-3;
   bool scales = true, gains = true, biases = true;
   /// Norms without a gain (a rotation moved it into the layers behind) get one;
   /// quantized layers without a bias get one. Both are stored in f32.

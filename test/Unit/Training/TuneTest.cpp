@@ -223,6 +223,7 @@ TEST(Tuning, RepairsScales) {
     // The smaller error is measured only.
     TuneOptions options;
     options.steps = reports.empty() ? 1 : 48;
+    options.rate = 1.5e-2;
     options.newGains = false;
     TuneReport report;
     llvm::cantFail(tuneModel(model->module(), model->files(),
