@@ -248,15 +248,29 @@ FloatReg QKRegisterBuilder::lookupFloats(FloatReg table, Reg index,
 }
 
 /// Exponent and mantissa at the places of those of a float; the product with a
-/// power of two corrects the bias and makes numbers of subnormals.
+/// power of two corrects the bias and makes numbers of subnormals. They fit the
+/// upper half of a float, so that columns 0 and 2 (1 and 3) are brought to
+/// these places together, in lanes of 16 bits.
 FloatReg QKRegisterBuilder::minifloats(Reg v, unsigned c, Minifloat shape) {
-  Value w = e.bitcast(value(v), e.words);
-  if (unsigned left = 32 - 8 * c - shape.bits())
-    w = arith::ShLIOp::create(e.b, e.loc, w, e.splat(left));
-  w = e.shiftRight(w, 8 - shape.exponent);
+  auto halves = VectorType::get({32}, e.b.getI16Type());
+  auto splat = [&](uint16_t bits) -> Value {
+    return arith::ConstantOp::create(
+        e.b, e.loc,
+        DenseElementsAttr::get(halves, static_cast<int16_t>(bits)));
+  };
+  Value h = e.bitcast(value(v), halves);
+  if (unsigned left = 16 - 8 * (c % 2) - shape.bits())
+    h = arith::ShLIOp::create(e.b, e.loc, h, splat(left));
+  h = arith::ShRSIOp::create(e.b, e.loc, h, splat(8 - shape.exponent));
   unsigned magnitude = shape.exponent + shape.mantissa;
-  uint32_t mask = 0x80000000 | ((1u << magnitude) - 1) << (23 - shape.mantissa);
-  w = arith::AndIOp::create(e.b, e.loc, w, e.splat(static_cast<int32_t>(mask)));
+  h = arith::AndIOp::create(
+      e.b, e.loc, h,
+      splat(0x8000 | ((1u << magnitude) - 1) << (7 - shape.mantissa)));
+  Value w = e.bitcast(h, e.words);
+  if (c < 2)
+    w = arith::ShLIOp::create(e.b, e.loc, w, e.splat(16));
+  else
+    w = arith::AndIOp::create(e.b, e.loc, w, e.splat(-65536));
   float factor = std::ldexp(1.0f, 127 - shape.bias());
   return floatReg(e.mulFloat(e.bitcast(w, e.floats), e.splatFloat(factor)));
 }
