@@ -109,9 +109,21 @@ Reg TrellisWindows::single(unsigned quad, unsigned column) {
     Reg window = bits({first, first + 8, first + 8, first + 8});
     return builder.bitAnd(window, builder.splat(0xffff));
   }
-  if (bit)
-    word = builder.shiftRight(word, bit);
-  return bit == 16 ? word : builder.bitAnd(word, builder.splat(0xffff));
+  if (bit == 16)
+    return builder.shiftRight(word, 16);
+  // Windows that begin at the same bit of a byte share a shift.
+  if (unsigned within = bit % 8) {
+    auto [found, isNew] = shifted.try_emplace({word.handle, within});
+    if (isNew)
+      found->second = builder.shiftRight(word, within);
+    word = found->second;
+  }
+  if (bit < 8)
+    return builder.bitAnd(word, builder.splat(0xffff));
+  std::array<uint8_t, 64> order;
+  for (unsigned i = 0; i < 64; ++i)
+    order[i] = i % 4 < 2 ? i + 1 : 64;
+  return builder.permute(word, builder.splat(0), order);
 }
 
 //===----------------------------------------------------------------------===//
@@ -265,9 +277,11 @@ public:
   }
   Reg decode(TrellisWindows &windows, unsigned quad) const override {
     RegisterBuilder &b = windows.builder;
-    Reg sums[4]; // in units of 1/64: byte 1 is the level
+    Reg states[4], sums[4]; // in units of 1/64: byte 1 is the level
+    for (unsigned column = 0; column < 4; ++column)
+      states[column] = windows.single(quad, column);
     for (unsigned column = 0; column < 4; ++column) {
-      Reg y = b.multiply(windows.single(quad, column), b.splat(kFactor), 32);
+      Reg y = b.multiply(states[column], b.splat(kFactor), 32);
       sums[column] = b.sumBytes(b.addLanes(y, b.splat(kAddend), 32), 64);
     }
     // Bytes 1 of two columns side by side, twice; then a blend.

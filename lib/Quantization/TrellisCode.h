@@ -52,6 +52,8 @@ private:
   unsigned k;
   std::vector<Reg> words;
   std::map<unsigned, Reg> known, halves;
+  /// Words (by their handle) without some of their low bits.
+  std::map<std::pair<const void *, unsigned>, Reg> shifted;
 };
 
 class TrellisCode {
