@@ -140,19 +140,55 @@ FloatReg QKRegisterBuilder::loadTableFloats(int64_t offset, FloatKind kind) {
   return floatsAt(e.add(table, offset), kind);
 }
 
-Reg QKRegisterBuilder::gatherTable(int64_t offset, Reg index, unsigned stride) {
-  // The words from there on, as a memref of its own.
-  auto type = MemRefType::get({int64_t(1) << 28}, e.b.getI32Type());
-  Value entries = memref::ViewOp::create(e.b, e.loc, type, memref,
+/// For each lane of `index` the number of `type` at `offset` + `stride` * lane.
+Value QKRegisterBuilder::gatherEntries(int64_t offset, Value index,
+                                       unsigned stride, VectorType type) {
+  // The table from there on, as a memref of its own.
+  int64_t bytes = type.getElementTypeBitWidth() / 8;
+  auto view =
+      MemRefType::get({(int64_t(1) << 30) / bytes}, type.getElementType());
+  Value entries = memref::ViewOp::create(e.b, e.loc, view, memref,
                                          e.add(table, offset), ValueRange());
-  Value at = e.mulInt(lanes(index, 32), e.splat(stride / 4));
-  auto bits = VectorType::get({16}, e.b.getI1Type());
-  Value all =
-      arith::ConstantOp::create(e.b, e.loc, DenseElementsAttr::get(bits, true));
-  Value words =
-      vector::GatherOp::create(e.b, e.loc, e.words, entries,
-                               ValueRange(e.index(0)), at, all, e.splat(0));
-  return reg(e.bitcast(words, e.bytes));
+  auto constant = [&](VectorType type, int64_t value) -> Value {
+    return arith::ConstantOp::create(
+        e.b, e.loc,
+        DenseElementsAttr::get(
+            type, e.b.getIntegerAttr(type.getElementType(), value)));
+  };
+  auto indices = cast<VectorType>(index.getType());
+  Value at = e.mulInt(index, constant(indices, stride / bytes));
+  Value all = constant(VectorType::get(type.getShape(), e.b.getI1Type()), 1);
+  return vector::GatherOp::create(e.b, e.loc, type, entries,
+                                  ValueRange(e.index(0)), at, all,
+                                  constant(type, 0));
+}
+
+Reg QKRegisterBuilder::gatherTable(int64_t offset, Reg index, unsigned stride) {
+  if (auto found = gathered.find({offset, index.handle});
+      found != gathered.end())
+    return found->second;
+  Value lane = lanes(index, 32);
+  if (offset % 8 != 0 || stride % 8 != 0)
+    return reg(
+        e.bitcast(gatherEntries(offset, lane, stride, e.words), e.bytes));
+  // Eight bytes cost as much as four: the second four will be asked for, too.
+  auto type = VectorType::get({8}, e.b.getI64Type());
+  SmallVector<Value, 2> halves;
+  for (int64_t first : {0, 8}) {
+    Value part = vector::ExtractStridedSliceOp::create(
+        e.b, e.loc, lane, ArrayRef<int64_t>{first}, ArrayRef<int64_t>{8},
+        ArrayRef<int64_t>{1});
+    halves.push_back(
+        e.bitcast(gatherEntries(offset, part, stride, type), e.words));
+  }
+  SmallVector<int64_t, 16> even, odd;
+  for (int64_t i = 0; i < 16; ++i) {
+    even.push_back(2 * i);
+    odd.push_back(2 * i + 1);
+  }
+  gathered[{offset + 4, index.handle}] =
+      reg(e.bitcast(e.shuffle(halves[0], halves[1], odd), e.bytes));
+  return reg(e.bitcast(e.shuffle(halves[0], halves[1], even), e.bytes));
 }
 
 Reg QKRegisterBuilder::add(Reg a, Reg c) {

@@ -12,6 +12,7 @@
 #include "Exponents.h"
 #include "quench/Quantization/Format.h"
 #include <deque>
+#include <map>
 
 namespace quench {
 
@@ -81,10 +82,14 @@ private:
   mlir::Value column(Reg value, unsigned column, bool clean);
   mlir::Value lanes(Reg value, unsigned unit);
   FloatReg floatsAt(mlir::Value at, FloatKind kind);
+  mlir::Value gatherEntries(int64_t offset, mlir::Value index, unsigned stride,
+                            mlir::VectorType type);
 
   Emitter &e;
   const BlockLayout &layout;
   mlir::Value memref, base, table;
+  /// By offset and index: what has been gathered along with its neighbour.
+  std::map<std::pair<int64_t, const void *>, Reg> gathered;
   int64_t half;
   FetchAhead *fetchAhead;
   ExponentStreams *exponents;
