@@ -291,8 +291,7 @@ FloatReg QKRegisterBuilder::minifloats(Reg v, unsigned c, Minifloat shape) {
   auto halves = VectorType::get({32}, e.b.getI16Type());
   auto splat = [&](uint16_t bits) -> Value {
     return arith::ConstantOp::create(
-        e.b, e.loc,
-        DenseElementsAttr::get(halves, static_cast<int16_t>(bits)));
+        e.b, e.loc, DenseElementsAttr::get(halves, static_cast<int16_t>(bits)));
   };
   Value h = e.bitcast(value(v), halves);
   if (unsigned left = 16 - 8 * (c % 2) - shape.bits())
