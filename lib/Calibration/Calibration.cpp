@@ -272,7 +272,7 @@ Error ModelQuantizer::tune(const CalibrationData &data,
   tuning.threads = options.threads;
   tuning.progress = [&](StringRef what, int64_t done, int64_t total) {
     if (options.progress)
-      options.progress(("tune: " + what).str(), done, total);
+      options.progress("tune", what, done, total);
   };
   Expected<std::unique_ptr<WeightSource>> tuned =
       tuneModel(module, files, *samples, std::move(result.weights), tuning,
@@ -308,7 +308,7 @@ Error ModelQuantizer::weighRows(const CalibrationData &data) {
   SensitivityOptions sensing;
   sensing.progress = [&](int64_t done, int64_t total) {
     if (options.progress)
-      options.progress("gradients", done, total);
+      options.progress("gradients", "", done, total);
   };
   Expected<std::vector<LayerSensitivity>> layers =
       layerSensitivities(module, files, *samples, sensing);
@@ -353,7 +353,10 @@ Error ModelQuantizer::walk(const CalibrationData &data,
   walking.quantized = [&](Value value) { return plain(value); };
   walking.folder = store->folder().str();
   walking.resume = options.resume;
-  walking.progress = options.progress;
+  if (options.progress)
+    walking.progress = [&](StringRef name, int64_t done, int64_t total) {
+      options.progress("calibrate", name, done, total);
+    };
   return walkLayers(module, files, data, walking,
                     [&](LayerProblem &layer) { return quantize(layer); });
 }

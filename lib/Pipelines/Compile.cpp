@@ -252,10 +252,7 @@ Error Compiler::solve(Recipe &recipe) {
 Error Compiler::calibrate() {
   CalibrationOptions calibrating = options.calibration;
   calibrating.threads = threads();
-  calibrating.progress = [&](StringRef name, int64_t done, int64_t total) {
-    if (options.progress)
-      options.progress("calibrate", name, done, total);
-  };
+  calibrating.progress = options.progress;
   Expected<CalibratedWeights> result =
       quantizeModel(*module, files, calibrating);
   if (!result)

@@ -217,8 +217,9 @@ static Error evaluate() {
   calibrating.threads = threads
                             ? int(threads)
                             : std::max(1u, std::thread::hardware_concurrency());
-  calibrating.progress = [&](StringRef name, int64_t done, int64_t total) {
-    progress.update("calibrate", name, done, total);
+  calibrating.progress = [&](StringRef step, StringRef name, int64_t done,
+                             int64_t total) {
+    progress.update(step, name, done, total);
   };
   Expected<std::unique_ptr<LanguageModel>> model =
       interpret ? LanguageModel::openInterpreted(modelPath, recipe, calibrating)

@@ -40,8 +40,11 @@ struct CalibrationOptions {
   /// are used in any case.
   bool resume = false;
   int threads = 1;
-  /// Called with the layer's name, done and total work.
-  std::function<void(llvm::StringRef, int64_t, int64_t)> progress;
+  /// Called with the step ("calibrate", "gradients", "tune"), the layer's name,
+  /// done and total work.
+  std::function<void(llvm::StringRef step, llvm::StringRef name, int64_t done,
+                     int64_t total)>
+      progress;
 };
 
 /// What came of quantizeModel.

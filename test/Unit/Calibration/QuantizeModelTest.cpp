@@ -127,7 +127,8 @@ TEST_F(QuantizeModel, AnInterruptedRunEndsTheSame) {
   for (int run = 0; run < 4; ++run) {
     auto died = [&] {
       int calls = 0;
-      options.progress = [&](llvm::StringRef, int64_t, int64_t) {
+      options.progress = [&](llvm::StringRef, llvm::StringRef, int64_t,
+                             int64_t) {
         // In the second site of this run.
         if (++calls == 12)
           _exit(9);
