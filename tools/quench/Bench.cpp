@@ -6,6 +6,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "BenchKernels.h"
+#include "BenchQuantizers.h"
 #include "Driver.h"
 #include "MachineLimits.h"
 #include "ModelInputs.h"
@@ -19,14 +20,17 @@
 using namespace llvm;
 using namespace quench;
 
-static cl::SubCommand options("bench", "Time a compiled model, or kernels");
+static cl::SubCommand options("bench",
+                              "Time a compiled model, kernels or quantizers");
 
-static cl::list<std::string>
-    arguments(cl::Positional, cl::desc("OUT | FORMATS..."), cl::sub(options));
-static cl::list<std::string>
-    shapes("shape", cl::value_desc("NAME=1x128"), cl::sub(options),
-           cl::desc("Shape of an input of a model without state (free sizes: "
-                    "1 text, 128 tokens); with --kernels NxK of weights"));
+static cl::list<std::string> arguments(cl::Positional,
+                                       cl::desc("OUT | FORMATS... | CASES..."),
+                                       cl::sub(options));
+static cl::list<std::string> shapes(
+    "shape", cl::value_desc("NAME=1x128"), cl::sub(options),
+    cl::desc("Shape of an input of a model without state (free sizes: "
+             "1 text, 128 tokens); with --kernels or --quantizers NxK of "
+             "weights"));
 static NumberOption<int> repeat("repeat", cl::init(5), cl::value_desc("N"),
                                 cl::sub(options),
                                 cl::desc("Times are the median of so many runs "
@@ -49,6 +53,10 @@ static NumberOption<int64_t>
 static cl::opt<bool> kernels("kernels", cl::sub(options),
                              cl::desc("Time kernels of formats instead of a "
                                       "model"));
+static cl::opt<bool> quantizers("quantizers", cl::sub(options),
+                                cl::desc("Time quantizers, \"FORMAT by "
+                                         "QUANTIZER\" each, instead of a "
+                                         "model"));
 static NumbersOption<int64_t>
     rowCounts("rows", cl::CommaSeparated, cl::value_desc("1,128"),
               cl::sub(options), cl::desc("--kernels: rows of activations"));
@@ -250,22 +258,45 @@ static Error bench() {
   return Error::success();
 }
 
-static int runKernels() {
-  BenchKernelsOptions request;
-  request.formats.assign(arguments.begin(), arguments.end());
+/// The --shape options as NxK of weights, in the place of `wanted` if there are
+/// any. Returns what is wrong with them, or "".
+static std::string
+weightShapes(std::vector<std::pair<int64_t, int64_t>> &wanted) {
   if (!shapes.empty())
-    request.shapes.clear();
+    wanted.clear();
   for (StringRef text : shapes) {
     Expected<SmallVector<int64_t>> shape = parseShape(text);
     if (!shape || shape->size() != 2 || (*shape)[0] < 1 || (*shape)[1] < 1) {
       if (!shape)
         consumeError(shape.takeError());
-      return wrongUsage(benchCommand, "--shape " + text +
-                                          ": rows and columns of weights are "
-                                          "accepted, as in 4096x4096");
+      return ("--shape " + text +
+              ": rows and columns of weights are accepted, as in 4096x4096")
+          .str();
     }
-    request.shapes.push_back({(*shape)[0], (*shape)[1]});
+    wanted.push_back({(*shape)[0], (*shape)[1]});
   }
+  return "";
+}
+
+static int runQuantizers() {
+  BenchQuantizersOptions request;
+  request.cases.assign(arguments.begin(), arguments.end());
+  if (std::string wrong = weightShapes(request.shapes); !wrong.empty())
+    return wrongUsage(benchCommand, wrong);
+  request.threads = threadCounts.empty()
+                        ? std::max(1u, std::thread::hardware_concurrency())
+                        : static_cast<unsigned>(threadCounts[0]);
+  request.json = asJSON;
+  if (Error error = benchQuantizers(request, outs()))
+    return fail(std::move(error));
+  return Done;
+}
+
+static int runKernels() {
+  BenchKernelsOptions request;
+  request.formats.assign(arguments.begin(), arguments.end());
+  if (std::string wrong = weightShapes(request.shapes); !wrong.empty())
+    return wrongUsage(benchCommand, wrong);
   for (int64_t rows : rowCounts)
     if (rows < 1)
       return wrongUsage(benchCommand, "--rows are at least 1");
@@ -284,20 +315,25 @@ static int runKernels() {
 static int run() {
   if (repeat < 1)
     return wrongUsage(benchCommand, "--repeat is at least 1");
+  for (int count : threadCounts)
+    if (count < 1 || count > 256)
+      return wrongUsage(benchCommand, "--threads are 1 to 256");
+  if (kernels && quantizers)
+    return wrongUsage(benchCommand, "--kernels and --quantizers exclude each "
+                                    "other");
   if (kernels)
     return runKernels();
+  if (quantizers)
+    return runQuantizers();
   if (arguments.size() != 1)
     return wrongUsage(benchCommand,
                       arguments.empty()
                           ? "the compiled model's file is missing"
                           : "one compiled model is accepted, not " +
                                 Twine(arguments.size()) +
-                                " (formats need --kernels)");
+                                " (formats need --kernels or --quantizers)");
   if (prefillCount < 1 || decodeCount < 1)
     return wrongUsage(benchCommand, "--prefill and --decode are at least 1");
-  for (int count : threadCounts)
-    if (count < 1 || count > 256)
-      return wrongUsage(benchCommand, "--threads are 1 to 256");
   if (Error error = bench())
     return fail(std::move(error));
   return Done;
@@ -316,11 +352,13 @@ static std::string notes() {
          "  quench bench encoder.so --shape input_ids=1x64 --shape "
          "attention_mask=1x64\n"
          "  quench bench --kernels \"int<4, group = 32>\" nf4 --shape 768x768 "
-         "--rows 1,128\n";
+         "--rows 1,128\n"
+         "  quench bench --quantizers \"int<4, group = 128> by gptq\"\n";
 }
 
 const Command quench::benchCommand = {
     options,
     "OUT [OPTION...]\n       quench bench --kernels [FORMATS...] "
-    "[OPTION...]",
+    "[OPTION...]\n       quench bench --quantizers [\"FORMAT by "
+    "QUANTIZER\"...] [OPTION...]",
     notes, run};
