@@ -261,19 +261,26 @@ static Error bench() {
 /// The --shape options as NxK of weights, in the place of `wanted` if there are
 /// any. Returns what is wrong with them, or "".
 static std::string
-weightShapes(std::vector<std::pair<int64_t, int64_t>> &wanted) {
+weightShapes(int64_t mostCols,
+             std::vector<std::pair<int64_t, int64_t>> &wanted) {
+  constexpr int64_t mostWeights = int64_t(1) << 30;
   if (!shapes.empty())
     wanted.clear();
   for (StringRef text : shapes) {
     Expected<SmallVector<int64_t>> shape = parseShape(text);
-    if (!shape || shape->size() != 2 || (*shape)[0] < 1 || (*shape)[1] < 1) {
-      if (!shape)
-        consumeError(shape.takeError());
-      return ("--shape " + text +
-              ": rows and columns of weights are accepted, as in 4096x4096")
-          .str();
+    if (!shape)
+      consumeError(shape.takeError());
+    else if (shape->size() == 2 && (*shape)[0] >= 1 && (*shape)[1] >= 1 &&
+             (*shape)[1] <= mostCols &&
+             (*shape)[0] <= mostWeights / (*shape)[1]) {
+      wanted.push_back({(*shape)[0], (*shape)[1]});
+      continue;
     }
-    wanted.push_back({(*shape)[0], (*shape)[1]});
+    return ("--shape " + text +
+            ": rows and columns of weights are accepted, as in 4096x4096; at "
+            "most " +
+            Twine(mostCols) + " columns and 2^30 weights")
+        .str();
   }
   return "";
 }
@@ -281,7 +288,8 @@ weightShapes(std::vector<std::pair<int64_t, int64_t>> &wanted) {
 static int runQuantizers() {
   BenchQuantizersOptions request;
   request.cases.assign(arguments.begin(), arguments.end());
-  if (std::string wrong = weightShapes(request.shapes); !wrong.empty())
+  // Second moments are as many doubles as columns, squared.
+  if (std::string wrong = weightShapes(1 << 14, request.shapes); !wrong.empty())
     return wrongUsage(benchCommand, wrong);
   request.threads = threadCounts.empty()
                         ? std::max(1u, std::thread::hardware_concurrency())
@@ -295,7 +303,7 @@ static int runQuantizers() {
 static int runKernels() {
   BenchKernelsOptions request;
   request.formats.assign(arguments.begin(), arguments.end());
-  if (std::string wrong = weightShapes(request.shapes); !wrong.empty())
+  if (std::string wrong = weightShapes(1 << 20, request.shapes); !wrong.empty())
     return wrongUsage(benchCommand, wrong);
   for (int64_t rows : rowCounts)
     if (rows < 1)
