@@ -70,6 +70,9 @@ void Emitter::store(Value value, Value memref, Value at) {
 }
 void Emitter::prefetch(Value memref, Value at) {
   memref::PrefetchOp::create(b, loc, memref, ValueRange{at}, false, 3, true);
+  // Kept where it is: a crowd of prefetches, as LLVM schedules them, fills the
+  // buffers that loads need too. This fence has no instruction.
+  LLVM::FenceOp::create(b, loc, LLVM::AtomicOrdering::seq_cst, "singlethread");
 }
 Value Emitter::loadHalves(Value memref, Value at) {
   auto raw = VectorType::get({32}, b.getI8Type());

@@ -395,9 +395,9 @@ private:
 
     if (cold) {
       std::vector<double> times;
-      for (int64_t i = 0; i < copies; ++i) {
+      for (int64_t i = 0; i < copies * options.repetitions; ++i) {
         double start = now();
-        contract(w.data() + i * stride);
+        contract(w.data() + i % copies * stride);
         times.push_back(now() - start);
       }
       result.seconds = median(times);
