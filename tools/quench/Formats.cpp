@@ -125,6 +125,7 @@ static double errorOf(const Format &format, const std::vector<float> &weight,
                       int64_t cols, bool search) {
   FitOptions fit;
   fit.search = search;
+  fit.norm = SearchNorm::Squares;
   std::vector<float> back(weight.size());
   int64_t rows = weight.size() / cols;
   decodeRows(format, encodeNearest(format, weight.data(), rows, cols, fit),

@@ -116,10 +116,20 @@ struct GroupParams {
 };
 
 /// How the range of a group is chosen when it is fitted.
+/// What a search of the scale minimizes over a group: the sum of |w - w'|^2 or
+/// |w - w'|^3. Squares have a long group clip its largest weights by many
+/// steps, and that costs a model more than its squares say (docs/Quantizers.md,
+/// rtn): ByLength takes cubes for rows and for groups of more than 64 integers.
+/// (GPTQ's published search has 2.4 for the exponent; 2.5 lies between.)
+enum class SearchNorm { ByLength, Squares, Cubes };
+constexpr int64_t kLongestOfSquares = 64;
+
 struct FitOptions {
-  /// Search the scale (and zero point) that minimizes the squared error instead
-  /// of taking the extremes of the group.
+  /// Search the scale (and zero point) of the least error instead of taking the
+  /// extremes of the group.
   bool search = false;
+  /// The error that counts then. Formats that are no integers take squares.
+  SearchNorm norm = SearchNorm::ByLength;
   /// How much errors of each column count: the diagonal of the second moments.
   /// Empty: equally. Tables are fitted with them.
   llvm::ArrayRef<double> columnWeights;

@@ -64,20 +64,26 @@ template <Levels Kind> inline float gridCode(float ratio, const Grid &grid) {
   return code < grid.high ? code : grid.high;
 }
 
-/// Squared error of a group on a grid; also the sums that give the best scale
-/// for these codes: dot(w, level) and dot(level, level). Eight partial sums in
-/// a fixed order.
+/// |miss| to the power of what a search minimizes.
+template <SearchNorm Norm, typename Real> Real lossOf(Real miss) {
+  return Norm == SearchNorm::Squares ? miss * miss
+                                     : miss * miss * std::fabs(miss);
+}
+
+/// Loss of a group on a grid; also the sums that give the scale of the least
+/// squared error for these codes: dot(w, level) and dot(level, level). Eight
+/// partial sums in a fixed order.
 struct GridError {
   float error, cross, square;
 };
-template <Levels Kind>
+template <Levels Kind, SearchNorm Norm>
 GridError gridError(const float *values, int64_t n, float scale,
                     const Grid &grid) {
   float error[8] = {}, cross[8] = {}, square[8] = {};
   auto add = [&](float value, int lane) {
     float code = gridCode<Kind>(value / scale, grid);
     float level = code - grid.offset, miss = value - scale * level;
-    error[lane] += miss * miss;
+    error[lane] += lossOf<Norm>(miss);
     cross[lane] += value * level;
     square[lane] += level * level;
   };
@@ -96,14 +102,14 @@ GridError gridError(const float *values, int64_t n, float scale,
 }
 
 /// The same in double and without vectors: the last word between two fits.
-template <Levels Kind>
+template <Levels Kind, SearchNorm Norm>
 double exactError(const float *values, int64_t n, float scale,
                   const Grid &grid) {
   double sum = 0;
   for (int64_t i = 0; i < n; ++i) {
     float code = gridCode<Kind>(values[i] / scale, grid);
     double miss = values[i] - scale * (code - grid.offset);
-    sum += miss * miss;
+    sum += lossOf<Norm>(miss);
   }
   return sum;
 }
@@ -187,10 +193,11 @@ private:
     return {0.0f, static_cast<float>(top), offset(zero)};
   }
   GroupParams plainFit(const float *values, int64_t n) const;
-  template <Levels Kind>
+  template <Levels Kind, SearchNorm Norm>
   GroupParams searchFit(const float *values, int64_t n,
                         GroupParams plain) const;
   GroupParams freeParams(float low, float high) const;
+  template <SearchNorm Norm>
   GroupParams freeFit(const float *values, int64_t n, bool search) const;
 
   unsigned width;
@@ -241,15 +248,16 @@ GroupParams IntFormat::plainFit(const float *values, int64_t n) const {
   return params;
 }
 
-template <Levels Kind>
+template <Levels Kind, SearchNorm Norm>
 GroupParams IntFormat::searchFit(const float *values, int64_t n,
                                  GroupParams plain) const {
   float widest = halfToFloat(plain.scale);
   GroupParams best = plain;
   float least =
-      gridError<Kind>(values, n, widest * levelStep(), grid(plain.zero)).error;
+      gridError<Kind, Norm>(values, n, widest * levelStep(), grid(plain.zero))
+          .error;
   auto attempt = [&](GroupParams params) {
-    GridError result = gridError<Kind>(
+    GridError result = gridError<Kind, Norm>(
         values, n, halfToFloat(params.scale) * levelStep(), grid(params.zero));
     if (result.error < least) {
       least = result.error;
@@ -316,9 +324,9 @@ GroupParams IntFormat::searchFit(const float *values, int64_t n,
       break;
   }
   float scale = halfToFloat(best.scale) * levelStep();
-  return exactError<Kind>(values, n, scale, grid(best.zero)) <
-                 exactError<Kind>(values, n, widest * levelStep(),
-                                  grid(plain.zero))
+  return exactError<Kind, Norm>(values, n, scale, grid(best.zero)) <
+                 exactError<Kind, Norm>(values, n, widest * levelStep(),
+                                        grid(plain.zero))
              ? best
              : plain;
 }
@@ -342,6 +350,7 @@ GroupParams IntFormat::freeParams(float low, float high) const {
   return params;
 }
 
+template <SearchNorm Norm>
 GroupParams IntFormat::freeFit(const float *values, int64_t n,
                                bool search) const {
   constexpr float most = 3.0e38f;
@@ -358,8 +367,8 @@ GroupParams IntFormat::freeFit(const float *values, int64_t n,
   if (!search)
     return best;
   auto errorOf = [&](GroupParams params) {
-    return exactError<Levels::Free>(values, n, halfToFloat(params.scale),
-                                    grid(params.zero));
+    return exactError<Levels::Free, Norm>(values, n, halfToFloat(params.scale),
+                                          grid(params.zero));
   };
   double least = errorOf(best);
   auto attempt = [&](GroupParams params) {
@@ -424,13 +433,27 @@ float IntFormat::fitTensor(const float *values, int64_t n,
 
 GroupParams IntFormat::fit(const float *values, int64_t n,
                            const FitOptions &options) const {
+  if (options.search && options.norm == SearchNorm::ByLength) {
+    FitOptions chosen = options;
+    bool isLong = o.group == 0 || o.group > kLongestOfSquares;
+    chosen.norm = isLong && width > 1 ? SearchNorm::Cubes : SearchNorm::Squares;
+    return fit(values, n, chosen);
+  }
+  bool cubes = options.norm == SearchNorm::Cubes;
   if (o.floatZero)
-    return freeFit(values, n, options.search);
+    return cubes ? freeFit<SearchNorm::Cubes>(values, n, options.search)
+                 : freeFit<SearchNorm::Squares>(values, n, options.search);
   GroupParams plain = plainFit(values, n);
   if (!options.search || plain.scale == 0)
     return plain;
-  return halfOdd ? searchFit<Levels::HalfOdd>(values, n, plain)
-                 : searchFit<Levels::Whole>(values, n, plain);
+  if (halfOdd)
+    return cubes
+               ? searchFit<Levels::HalfOdd, SearchNorm::Cubes>(values, n, plain)
+               : searchFit<Levels::HalfOdd, SearchNorm::Squares>(values, n,
+                                                                 plain);
+  return cubes
+             ? searchFit<Levels::Whole, SearchNorm::Cubes>(values, n, plain)
+             : searchFit<Levels::Whole, SearchNorm::Squares>(values, n, plain);
 }
 
 void IntFormat::nearestAll(const float *values, int64_t count,

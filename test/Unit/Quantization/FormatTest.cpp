@@ -20,6 +20,7 @@ static double gaussianError(llvm::StringRef spec, bool search,
   std::vector<float> weight = samples.gaussians(rows * cols), back(rows * cols);
   FitOptions options;
   options.search = search;
+  options.norm = SearchNorm::Squares;
   decodeRows(f, encodeNearest(f, weight.data(), rows, cols, options),
              back.data());
   double error = 0;
@@ -441,6 +442,7 @@ TEST(Formats, SearchIsNeverWorse) {
     const Format &f = format(spec);
     FitOptions search;
     search.search = true;
+    search.norm = SearchNorm::Squares;
     for (int trial = 0; trial < 100; ++trial) {
       int64_t n = 1 + samples.below(80);
       std::vector<float> w = samples.gaussians(n), plain(n), best(n);
@@ -459,6 +461,52 @@ TEST(Formats, SearchIsNeverWorse) {
       ASSERT_LE(bestError, plainError * (1 + 1e-9)) << spec << " n " << n;
     }
   }
+}
+
+/// Cubes clip less: for a row with outliers their search has a larger squared
+/// error and a smaller cubic one than that of squares, and both have less of
+/// their own than plain fitting. By length, rows and long groups take cubes.
+TEST(Formats, NormsOfASearch) {
+  Samples samples(16);
+  constexpr int64_t n = 2048;
+  std::vector<float> w = samples.gaussians(n), back(n);
+  for (int64_t i = 0; i < n; i += 256)
+    w[i] *= 8;
+  struct Errors {
+    double squares = 0, cubes = 0;
+  };
+  auto errors = [&](llvm::StringRef spec, bool search, SearchNorm norm) {
+    FitOptions options;
+    options.search = search;
+    options.norm = norm;
+    decodeRows(format(spec),
+               encodeNearest(format(spec), w.data(), 1, n, options),
+               back.data());
+    Errors sums;
+    for (int64_t i = 0; i < n; ++i) {
+      double miss = std::fabs(double(back[i]) - w[i]);
+      sums.squares += miss * miss;
+      sums.cubes += miss * miss * miss;
+    }
+    return sums;
+  };
+  for (const char *spec :
+       {"int<4>", "int<4, group = 512>", "int<4, half>", "int<4, zero>",
+        "int<4, group = 512, zero = float>", "int<4, tensor>"}) {
+    Errors plain = errors(spec, false, SearchNorm::Squares);
+    Errors squares = errors(spec, true, SearchNorm::Squares);
+    Errors cubes = errors(spec, true, SearchNorm::Cubes);
+    EXPECT_LT(squares.squares, plain.squares) << spec;
+    EXPECT_LT(cubes.cubes, plain.cubes) << spec;
+    EXPECT_LT(squares.squares, cubes.squares) << spec;
+    EXPECT_LT(cubes.cubes, squares.cubes) << spec;
+    EXPECT_EQ(errors(spec, true, SearchNorm::ByLength).cubes, cubes.cubes)
+        << spec;
+  }
+  for (const char *spec : {"int<4, group = 64>", "nf4", "int<1>"})
+    EXPECT_EQ(errors(spec, true, SearchNorm::ByLength).squares,
+              errors(spec, true, SearchNorm::Squares).squares)
+        << spec;
 }
 
 TEST(Formats, StrangeNumbersAreSafe) {
