@@ -263,7 +263,7 @@ ModelQuantizer::samplesOf(const CalibrationData &data) {
 
 Error ModelQuantizer::tune(const CalibrationData &data,
                            CalibratedWeights &result) {
-  if (options.tuning.steps <= 0)
+  if (!options.tuning.any())
     return Error::success();
   Expected<std::vector<Sample>> samples = samplesOf(data);
   if (!samples)
@@ -272,7 +272,8 @@ Error ModelQuantizer::tune(const CalibrationData &data,
   tuning.threads = options.threads;
   tuning.progress = [&](StringRef what, int64_t done, int64_t total) {
     if (options.progress)
-      options.progress("tune", what, done, total);
+      options.progress(what == "blocks" ? "tune blocks" : "tune", what, done,
+                       total);
   };
   Expected<std::unique_ptr<WeightSource>> tuned =
       tuneModel(module, files, *samples, std::move(result.weights), tuning,
@@ -283,11 +284,14 @@ Error ModelQuantizer::tune(const CalibrationData &data,
   const TuneReport &report = result.tuning;
   std::string note;
   llvm::raw_string_ostream(note)
-      << "tuning of " << report.numbers << " numbers: "
-      << llvm::format("a loss of %.4g before and %.4g after, of samples that "
-                      "were kept apart%s",
-                      report.before, report.after,
-                      report.undone ? "; it was undone" : "");
+      << "tuning of " << report.numbers
+      << " numbers: " << llvm::format("a loss of %.4g before", report.before);
+  if (report.afterBlocks)
+    llvm::raw_string_ostream(note)
+        << llvm::format(", %.4g after that of blocks", *report.afterBlocks);
+  llvm::raw_string_ostream(note)
+      << llvm::format(" and %.4g after, of samples that were kept apart%s",
+                      report.after, report.undone ? "; it was undone" : "");
   result.notes.push_back(note);
   return Error::success();
 }
@@ -383,7 +387,7 @@ Expected<CalibratedWeights> ModelQuantizer::run() {
   result.tokens = data->tokens();
   result.notes = data->notes;
   if (targets.empty()) {
-    if (options.tuning.steps <= 0)
+    if (!options.tuning.any())
       result.notes.push_back(
           "no quantizer of the recipe makes use of calibration data");
     result.weights = std::make_unique<NoWeights>();

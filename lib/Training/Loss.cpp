@@ -180,6 +180,36 @@ Expected<Loss> quench::relativeError(const HostTensor &reference,
   return loss;
 }
 
+Expected<Loss> quench::rowErrors(const HostTensor &reference,
+                                 const HostTensor &value) {
+  QUENCH_CHECK(check(reference, value));
+  Rows shape(value);
+  QUENCH_TRY(gradient, zeros(value.getShape()));
+  double sum = 0;
+  for (int64_t row = 0; row < shape.rows; ++row) {
+    const float *a = reference.data<float>() + row * shape.width;
+    const float *b = value.data<float>() + row * shape.width;
+    float *to = gradient.mutableData<float>() + row * shape.width;
+    double error = 0, size = 0;
+    for (int64_t i = 0; i < shape.width; ++i) {
+      error += (double(b[i]) - a[i]) * (double(b[i]) - a[i]);
+      size += double(a[i]) * a[i];
+    }
+    if (!std::isfinite(error) || !std::isfinite(size))
+      return createStringError("a loss that is not finite");
+    if (size == 0)
+      continue;
+    double by = 1 / (size * shape.rows);
+    sum += error * by;
+    for (int64_t i = 0; i < shape.width; ++i)
+      to[i] = static_cast<float>(2 * by * (double(b[i]) - a[i]));
+  }
+  Loss loss;
+  loss.value = sum;
+  loss.gradient = std::move(gradient);
+  return loss;
+}
+
 //===----------------------------------------------------------------------===//
 // Samples
 //===----------------------------------------------------------------------===//

@@ -7,6 +7,7 @@
 
 #include "quench/Training/Tune.h"
 #include "Parameters.h"
+#include "TuneBlocks.h"
 #include "quench/Training/Loss.h"
 #include "llvm/ADT/MapVector.h"
 #include <cmath>
@@ -75,6 +76,7 @@ private:
   Expected<SmallVector<HostTensor>> truth(size_t sample);
   Expected<SmallVector<HostTensor>> outputs(const Sample &sample);
   Expected<double> evaluate();
+  Error trainBlocks();
   Error train();
   void tell(StringRef what, int64_t done) const {
     if (options.progress)
@@ -323,6 +325,14 @@ Expected<double> Tuner::evaluate() {
   return sum / count;
 }
 
+Error Tuner::trainBlocks() {
+  size_t count = std::min<size_t>(samples.size() - apart(samples.size()),
+                                  std::max<int64_t>(1, options.blockSamples));
+  return tuneBlocks(
+      {*student, *teacher, OpRun(ops).take_front(tail), blockCuts(ops),
+       samples.slice(apart(samples.size()), count), parameters, options});
+}
+
 Error Tuner::train() {
   std::vector<size_t> cuts = blockCuts(ops);
   SmallVector<Value> wanted;
@@ -331,7 +341,9 @@ Error Tuner::train() {
   GradientTape tape(*student, ops, cuts, wanted, options.keptBytes);
   ValueRange results = main.getBody().front().getTerminator()->getOperands();
   size_t first = apart(samples.size()), count = samples.size() - first;
-  double greatest = options.rate * std::min(2.0, std::sqrt(report.before));
+  double greatest =
+      options.rate *
+      std::min(2.0, std::sqrt(report.afterBlocks.value_or(report.before)));
   int64_t next = 0, batch = std::max<int64_t>(1, options.batch);
   for (int64_t step = 0; step < options.steps; ++step) {
     tell("steps", step);
@@ -366,7 +378,7 @@ Error Tuner::train() {
 }
 
 Expected<std::unique_ptr<WeightSource>> Tuner::run() {
-  if (options.steps <= 0)
+  if (!options.any())
     return std::move(source);
   KeepFreedMemory keep;
   (void)keep;
@@ -377,7 +389,13 @@ Expected<std::unique_ptr<WeightSource>> Tuner::run() {
   report.before = report.after = before;
   if (parameters.empty())
     return std::move(source);
-  QUENCH_CHECK(train());
+  if (options.blockSteps > 0) {
+    QUENCH_CHECK(trainBlocks());
+    QUENCH_TRY(blocks, evaluate());
+    report.afterBlocks = blocks;
+  }
+  if (options.steps > 0)
+    QUENCH_CHECK(train());
   for (const auto &some : parameters)
     QUENCH_CHECK(some->round());
   QUENCH_CHECK(setAll());

@@ -27,6 +27,11 @@ CalibrationFlags::CalibrationFlags(cl::SubCommand &command)
            cl::desc("After quantizing, tune scales, zero points, codebooks, "
                     "gains and biases against the float model in so many "
                     "steps, one sample each (default 0: none)")),
+      tuneBlocks("tune-blocks", cl::init(0), cl::value_desc("STEPS"),
+                 cl::sub(command),
+                 cl::desc("Before --tune, tune each block in so many steps for "
+                          "the least error of what it delivers (default 0: "
+                          "none)")),
       inputs("calib-inputs", cl::init("quantized"), cl::value_desc("KIND"),
              cl::sub(command),
              cl::desc("What layers are calibrated on: what the quantized "
@@ -58,10 +63,10 @@ std::string CalibrationFlags::check() const {
            "layers have one of them";
   if (weights != "equal" && weights != "gradient")
     return "--calib-weights " + weights + ": equal or gradient is accepted";
-  if (tune < 0)
-    return "--tune is not negative";
-  if (data.empty() && tune > 0)
-    return "--tune needs --calib";
+  if (tune < 0 || tuneBlocks < 0)
+    return "--tune and --tune-blocks are not negative";
+  if (data.empty() && (tune > 0 || tuneBlocks > 0))
+    return "--tune and --tune-blocks need --calib";
   if (samples < 0)
     return "--calib-samples is not negative";
   if (context < 1)
@@ -78,6 +83,7 @@ CalibrationOptions CalibrationFlags::options() const {
   options.data.context = context;
   options.floatInputs = inputs == "float";
   options.tuning.steps = tune;
+  options.tuning.blockSteps = tuneBlocks;
   options.floatTargets = targets == "float";
   options.gradientWeights = weights == "gradient";
   options.cache = cache;

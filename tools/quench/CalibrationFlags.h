@@ -26,7 +26,7 @@ public:
 
 private:
   llvm::cl::opt<std::string> data;
-  NumberOption<int64_t> samples, context, tune;
+  NumberOption<int64_t> samples, context, tune, tuneBlocks;
   llvm::cl::opt<std::string> inputs, targets, weights, cache;
   llvm::cl::opt<bool> resume;
 };

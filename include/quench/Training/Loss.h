@@ -43,6 +43,11 @@ llvm::Expected<Loss> relativeError(const HostTensor &reference,
 llvm::Expected<HostTensor> sampledGradient(const HostTensor &logits,
                                            uint64_t seed);
 
+/// The mean over rows of |value - reference|^2 / |reference|^2; rows of zeros
+/// do not count.
+llvm::Expected<Loss> rowErrors(const HostTensor &reference,
+                               const HostTensor &value);
+
 /// What a model is compared by: the logits of a language model by divergence(),
 /// any other float results by relativeError().
 struct Objective {

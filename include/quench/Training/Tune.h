@@ -7,7 +7,8 @@
 //
 // After quantization codes stay as they are, but scales of groups, rows and
 // whole weights, float zero points, learned codebooks, gains of norms and
-// biases are real numbers. They are tuned end to end: Adam on the model's own
+// biases are real numbers. They are tuned block by block, for the least error
+// of what each block delivers, and then end to end: Adam on the model's own
 // loss (Objective) against the float model, with gradients of GradientTape.
 //
 //===----------------------------------------------------------------------===//
@@ -21,8 +22,11 @@
 namespace quench {
 
 struct TuneOptions {
-  /// Steps of Adam; 0: nothing is done.
+  /// Steps of Adam on the whole model; 0: none.
   int64_t steps = 0;
+  /// Steps on each block before that, on this many samples at most, in turns.
+  int64_t blockSteps = 0, blockSamples = 16;
+  bool any() const { return steps > 0 || blockSteps > 0; }
   /// Samples of a step.
   int64_t batch = 1;
   /// Adam's step where the loss at the begin is 1; it goes with the root of the
@@ -47,6 +51,8 @@ struct TuneReport {
   /// The loss of samples that were kept apart (with fewer than two samples: of
   /// the only one), before and after; after includes the rounding of scales.
   double before = 0, after = 0;
+  /// The same between the blocks' steps and the model's.
+  std::optional<double> afterBlocks;
   int64_t numbers = 0; // that were tuned
   /// Of each step, on its sample, before the step.
   std::vector<double> losses;

@@ -105,6 +105,36 @@ TEST(Losses, Samples) {
   }
 }
 
+TEST(Losses, RowErrors) {
+  HostTensor a = randomFloats({2, 3, 4}, 1), b = randomFloats({2, 3, 4}, 2);
+  for (int i = 4; i < 8; ++i)
+    a.mutableData<float>()[i] = 0; // does not count
+  auto value = [&] {
+    double sum = 0;
+    for (int row = 0; row < 6; ++row) {
+      double error = 0, size = 0;
+      for (int i = 4 * row; i < 4 * row + 4; ++i) {
+        error += std::pow(b.at(i) - a.at(i), 2);
+        size += std::pow(a.at(i), 2);
+      }
+      sum += size ? error / size : 0;
+    }
+    return sum / 6;
+  };
+  Loss loss = llvm::cantFail(rowErrors(a, b));
+  EXPECT_NEAR(loss.value, value(), 1e-9 * value());
+  for (int i = 0; i < 24; ++i) {
+    float *at = b.mutableData<float>() + i, was = *at;
+    constexpr float step = 1.0f / 64;
+    *at = was + step;
+    double up = value();
+    *at = was - step;
+    double down = value();
+    *at = was;
+    EXPECT_NEAR(loss.gradient.at(i), (up - down) / (2 * step), 1e-5) << i;
+  }
+}
+
 TEST(Losses, RelativeError) {
   HostTensor a = randomFloats({3, 4}, 1), b = randomFloats({3, 4}, 2);
   double error = 0, size = 0;

@@ -261,6 +261,11 @@ static void checkTuning(StringRef format, const TuneOptions &chosen) {
     EXPECT_GT(report.numbers, 0);
     ASSERT_FALSE(report.undone);
     EXPECT_LT(report.after, report.before);
+    ASSERT_EQ(report.afterBlocks.has_value(), options.blockSteps > 0);
+    if (report.afterBlocks) {
+      EXPECT_LT(*report.afterBlocks, 0.9 * report.before);
+      report.losses.push_back(*report.afterBlocks);
+    }
     if (losses.empty())
       losses = report.losses;
     EXPECT_EQ(losses, report.losses);
@@ -288,6 +293,14 @@ TEST(Tuning, LowersTheLoss) {
   checkTuning("int<3, group = 32>", options);
   options.newBiases = true;
   options.batch = 2;
+  checkTuning("int<3>", options);
+}
+
+/// Block by block first, on what each block delivers.
+TEST(Tuning, Blocks) {
+  TuneOptions options;
+  options.blockSteps = 24;
+  options.blockSamples = 4;
   checkTuning("int<3>", options);
 }
 
