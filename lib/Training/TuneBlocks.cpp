@@ -19,31 +19,43 @@ namespace {
 /// The samples' values before the next block, of one of the two models.
 class Stream {
 public:
-  Stream(Interpreter &interpreter) : interpreter(interpreter) {}
-  Error begin(ArrayRef<Sample> samples) {
-    values.resize(samples.size());
+  Stream(Interpreter &interpreter, ArrayRef<Sample> samples)
+      : values(samples.size()), interpreter(interpreter), samples(samples) {}
+  Error begin() {
     for (auto [sample, at] : llvm::zip(samples, values))
       QUENCH_CHECK(interpreter.begin("main", sample, at));
     return Error::success();
   }
+  /// Binds the dimensions of a sample: those of another may differ.
+  Error bind(size_t sample) {
+    Interpreter::Values inputs;
+    return interpreter.begin("main", samples[sample], inputs);
+  }
   Error run(OpRun block) {
-    for (Interpreter::Values &at : values)
+    for (auto [sample, at] : llvm::enumerate(values)) {
+      QUENCH_CHECK(bind(sample));
       for (Operation *op : block)
         QUENCH_CHECK(interpreter.step(op, at, /*keep=*/false));
+    }
     return Error::success();
   }
-  Interpreter &interpreter;
+
   std::vector<Interpreter::Values> values;
+
+private:
+  Interpreter &interpreter;
+  ArrayRef<Sample> samples;
 };
 
 class BlockTuner {
 public:
   explicit BlockTuner(const BlockTuning &task)
-      : task(task), student(task.student), teacher(task.teacher) {}
+      : task(task), student(task.student, task.samples),
+        teacher(task.teacher, task.samples) {}
 
   Error run() {
-    QUENCH_CHECK(student.begin(task.samples));
-    QUENCH_CHECK(teacher.begin(task.samples));
+    QUENCH_CHECK(student.begin());
+    QUENCH_CHECK(teacher.begin());
     SmallVector<size_t> ends(task.cuts);
     ends.push_back(task.ops.size());
     size_t begin = 0;
@@ -128,6 +140,7 @@ private:
     double greatest = 0;
     for (int64_t step = 0; step < task.options.blockSteps; ++step) {
       size_t sample = step % task.samples.size();
+      QUENCH_CHECK(student.bind(sample));
       QUENCH_CHECK(tape.forward(student.values[sample]));
       SmallVector<std::pair<Value, HostTensor>> seeds;
       double sum = 0;

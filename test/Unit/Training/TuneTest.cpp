@@ -64,14 +64,15 @@ static void quantizeLayers(TestModel &model, StringRef spec) {
   });
 }
 
-/// Stories of the model itself.
-static std::vector<Sample> samplesOf(TestModel &model, int count, int tokens) {
+/// Stories of the model itself; `ragged`: not all of one length.
+static std::vector<Sample> samplesOf(TestModel &model, int count, int tokens,
+                                     bool ragged = false) {
   HostTensor ids = llvm::cantFail(HostTensor::loadNpy(
       TestModel::path("data/tinystories-generated/ids-tok512.npy")));
   std::vector<Sample> samples;
   for (int i = 0; i < count; ++i) {
     std::vector<int64_t> window;
-    for (int t = 0; t < tokens; ++t)
+    for (int t = 0; t < tokens - ragged * (i % 3); ++t)
       window.push_back(ids.intAt(i * ids.dim(1) + t));
     samples.push_back(
         llvm::cantFail(languageModelInputs(model.main(), window)));
@@ -245,7 +246,7 @@ static void checkTuning(StringRef format, const TuneOptions &chosen) {
     auto model = TestModel::load("models/llm-stories260k");
     if (!model)
       GTEST_SKIP() << "no shared models";
-    std::vector<Sample> samples = samplesOf(*model, 9, 64);
+    std::vector<Sample> samples = samplesOf(*model, 9, 64, /*ragged=*/true);
     HostTensor truth =
         llvm::cantFail(model->interpreter().run("main", samples[0]))[0];
     quantizeLayers(*model, format);
