@@ -7,7 +7,6 @@
 
 #include "TuneBlocks.h"
 #include "quench/Training/Loss.h"
-#include "llvm/ADT/SetVector.h"
 #include <cmath>
 
 using namespace mlir;
@@ -109,8 +108,7 @@ private:
     llvm::DenseSet<Operation *> inside(block.begin(), block.end());
     auto isInside = [&](Value value) {
       if (Operation *made = value.getDefiningOp();
-          made && inside.contains(made) && !isa<qn::WeightOp>(made) &&
-          !task.student.isWeight(value))
+          made && inside.contains(made) && !task.student.isWeight(value))
         return true;
       return llvm::all_of(value.getUsers(), [&](Operation *user) {
         return inside.contains(
