@@ -120,7 +120,7 @@ struct GroupParams {
 /// |w - w'|^3. Squares have a long group clip its largest weights by many
 /// steps, and that costs a model more than its squares say (docs/Quantizers.md,
 /// rtn): ByLength takes cubes for rows and for groups of more than 64 integers.
-/// (GPTQ's published search has 2.4 for the exponent; 2.5 lies between.)
+/// (GPTQ's published search has 2.4 for the exponent.)
 enum class SearchNorm { ByLength, Squares, Cubes };
 constexpr int64_t kLongestOfSquares = 64;
 
