@@ -93,8 +93,7 @@ protected:
       if (unit)
         v = e.mulFloat(v, e.broadcast(unit, e.floats));
       if (s.rowScales)
-        v = e.mulFloat(v, e.loadHalves(w, e.add(base, s.stream.rowScaleOffset +
-                                                          h * 2 * kBlockRows)));
+        v = e.mulFloat(v, loadRowScales(e, s, w, base, h));
       Value at = e.add(row, h * kBlockRows);
       storeRows(e, s.spec, v, y, yRow ? e.add(yRow, at) : at, at);
     }

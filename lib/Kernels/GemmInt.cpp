@@ -309,8 +309,7 @@ private:
                                    : rowScaled(base, first, xRow);
     Value rowScale[kPassBlocks];
     for (int64_t h = 0; s.rowScales && h < kPassBlocks; ++h)
-      rowScale[h] = e.loadHalves(
-          w, e.add(base, s.stream.rowScaleOffset + h * 2 * kBlockRows));
+      rowScale[h] = loadRowScales(e, s, w, base, h);
     for (int64_t i = 0; i < s.tileRows; ++i) {
       Value mi = e.add(first, i);
       e.when(e.less(mi, m), [&] {

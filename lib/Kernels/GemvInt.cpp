@@ -66,9 +66,7 @@ public:
           v = e.mulFloat(v, e.splatFloat(0x1p112f));
         v = e.mulFloat(v, sx);
         if (s.rowScales)
-          v = e.mulFloat(v,
-                         e.loadHalves(w, e.add(base, s.stream.rowScaleOffset +
-                                                         h * 2 * kBlockRows)));
+          v = e.mulFloat(v, loadRowScales(e, s, w, base, h));
         Value at = e.add(row, h * kBlockRows);
         storeRows(e, s.spec, v, y, at, at);
       }

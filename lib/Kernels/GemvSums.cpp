@@ -12,8 +12,9 @@
 // in any order, so the result has the bits of the other kernels.
 //
 // The columns are cut into chunks whose tables stay in the first cache; all
-// passes of a worker (or kPasses of them) are done with one chunk before the
-// next.
+// pairs of passes of a worker (or kPairs of them) are done with one chunk
+// before the next. A pair that a worker has only one pass of is summed whole,
+// and half of it is stored.
 //
 //===----------------------------------------------------------------------===//
 
@@ -29,12 +30,12 @@ namespace {
 
 /// Bytes of the tables of a chunk.
 constexpr int64_t kChunkBytes = 16384;
-/// Passes that share the tables of a chunk.
-constexpr int64_t kPasses = 128;
-/// Passes that share the loads of a table: two pairs of 64 rows.
-constexpr int64_t kTogether = 4, kPairs = kTogether / 2;
-/// Lanes of the sums of 16 bits of a pass: four registers a pair.
-constexpr int64_t kWidePass = 4 * 32 / 2;
+/// Pairs of passes (64 rows) that share the tables of a chunk.
+constexpr int64_t kPairs = 64;
+/// Pairs that share the loads of a table.
+constexpr int64_t kTogether = 2;
+/// Rows of a pair, and lanes of its sums of 16 bits: four registers.
+constexpr int64_t kPairRows = 2 * kPassRows, kWidePair = 4 * 32;
 /// Entries of a table, and bytes of the low and high bytes of its products.
 constexpr int64_t kEntries = 256, kTableBytes = 2 * kEntries;
 /// Added to each product, so that it has no sign.
@@ -54,8 +55,7 @@ public:
         y(entry.getArgument(5)), lo(entry.getArgument(6)),
         hi(entry.getArgument(7)), tables(s.format.sumTables()),
         length(s.format.codeLength()), fours(s.stream.paddedCols / length / 4),
-        halves(VectorType::get({32}, e.b.getI16Type())),
-        half(VectorType::get({32}, e.b.getI8Type())) {
+        halves(VectorType::get({32}, e.b.getI16Type())) {
     chunk = std::max<int64_t>(1, kChunkBytes / (4 * tables * kTableBytes));
     chunk = std::min(chunk, fours);
     span = std::max<int64_t>(1, 65535 / (4 * tables * 255) / chunk) * chunk;
@@ -65,37 +65,19 @@ public:
     book = scratch(tables * length * kEntries, e.b.getI8Type());
     products = scratch(4 * chunk * tables * kTableBytes, e.b.getI8Type());
     row = scratch(length, e.b.getI32Type());
-    wides = scratch((kPasses + kTogether) * kWidePass, e.b.getI16Type());
-    sums = scratch((kPasses + kTogether) * kPassRows, e.b.getI32Type());
+    wides = scratch((kPairs + kTogether) * kWidePair, e.b.getI16Type());
+    sums = scratch((kPairs + kTogether) * kPairRows, e.b.getI32Type());
     Value sx = e.load(scale, e.index(0));
     if (Value unit = unitScale(e, s.format, w, wOffset))
       sx = e.mulFloat(sx, unit);
     sx = e.broadcast(sx, e.floats);
     turnBook();
-    e.loop(lo, hi, kPasses, [&](Value first) {
-      Value end = arith::MinSIOp::create(e.b, e.loc, hi, e.add(first, kPasses));
-      auto slot = [&](Value pass) {
-        return arith::SubIOp::create(e.b, e.loc, pass, first).getResult();
-      };
-      Value slots = e.add(slot(end), kTogether - 1);
-      e.loop(e.index(0), e.mul(slots, kPassRows), kBlockRows,
-             [&](Value at) { e.storeVector(e.splat(0), sums, at); });
-      e.loop(e.index(0), e.mul(slots, kWidePass), 32,
-             [&](Value at) { e.storeVector(zeroHalves(), wides, at); });
-      e.loop(e.index(0), e.index(fours), span, [&](Value begin) {
-        Value until = least(e.index(fours), e.add(begin, span));
-        e.loop(begin, until, chunk, [&](Value four) {
-          Value last = least(until, e.add(four, chunk));
-          makeProducts(four, last);
-          e.loop(first, end, kTogether, [&](Value pass) {
-            addPasses(pass, slot(pass), end, four, last);
-          });
-        });
-        e.loop(first, end, kTogether,
-               [&](Value pass) { gatherSums(slot(pass)); });
-      });
-      e.loop(first, end, 1, [&](Value pass) { finish(pass, slot(pass), sx); });
-    });
+    Value two = e.index(2);
+    Value lastPair = arith::CeilDivUIOp::create(e.b, e.loc, hi, two);
+    e.loop(arith::DivUIOp::create(e.b, e.loc, lo, two), lastPair, kPairs,
+           [&](Value first) {
+             addPairs(first, least(lastPair, e.add(first, kPairs)), sx);
+           });
   }
 
 private:
@@ -216,7 +198,7 @@ private:
   }
 
   /// Bytes from the start of a block to the codes of table t of a codeword, for
-  /// all rows of a pass.
+  /// all rows of a pair.
   int64_t placeOf(int64_t t, int64_t word) const {
     for (const Component &part : s.layout.components) {
       if (part.codeShift != 8 * t || part.bits != 8)
@@ -239,24 +221,53 @@ private:
     sum.odd = e.addInt(sum.odd, v);
   }
 
-  /// Adds the products of fours [from, to) to the sums of passes pass .. pass +
-  /// 3; `slot` is the place of `pass` in the sums. Passes from `end` on repeat
-  /// the last one, nobody reads their sums.
-  void addPasses(Value pass, Value slot, Value end, Value from, Value to) {
+  /// All columns of pairs [first, end).
+  void addPairs(Value first, Value end, Value sx) {
+    auto slot = [&](Value pair) {
+      return arith::SubIOp::create(e.b, e.loc, pair, first).getResult();
+    };
+    Value slots = e.add(slot(end), kTogether - 1);
+    e.loop(e.index(0), e.mul(slots, kPairRows), kBlockRows,
+           [&](Value at) { e.storeVector(e.splat(0), sums, at); });
+    e.loop(e.index(0), e.mul(slots, kWidePair), 32,
+           [&](Value at) { e.storeVector(zeroHalves(), wides, at); });
+    e.loop(e.index(0), e.index(fours), span, [&](Value begin) {
+      Value until = least(e.index(fours), e.add(begin, span));
+      e.loop(begin, until, chunk, [&](Value four) {
+        Value last = least(until, e.add(four, chunk));
+        makeProducts(four, last);
+        e.loop(first, end, kTogether, [&](Value pair) {
+          addChunk(pair, slot(pair), end, four, last);
+        });
+      });
+      e.loop(first, end, 1, [&](Value pair) { gatherSums(slot(pair)); });
+    });
+    auto most = [&](Value a, Value b) {
+      return arith::MaxSIOp::create(e.b, e.loc, a, b).getResult();
+    };
+    Value pass = e.mul(first, 2);
+    e.loop(most(lo, pass), least(hi, e.mul(end, 2)), 1, [&](Value p) {
+      Value place = arith::SubIOp::create(e.b, e.loc, p, pass);
+      finish(p, e.mul(place, kPassRows), sx);
+    });
+  }
+
+  /// Adds the products of fours [from, to) to the sums of pairs pair .. pair +
+  /// kTogether - 1; `slot` is the place of `pair` in the sums. Pairs from `end`
+  /// on repeat the last one, nobody reads their sums.
+  void addChunk(Value pair, Value slot, Value end, Value from, Value to) {
     Value bases[kTogether];
-    for (int64_t i = 0; i < kTogether; ++i) {
-      Value p =
-          arith::MinSIOp::create(e.b, e.loc, e.add(pass, i), e.add(end, -1));
-      bases[i] = passBase(e, s, wOffset, p);
-    }
-    Value at = e.mul(slot, kWidePass);
+    for (int64_t i = 0; i < kTogether; ++i)
+      bases[i] = passBase(e, s, wOffset,
+                          e.mul(least(e.add(pair, i), e.add(end, -1)), 2));
+    Value at = e.mul(slot, kWidePair);
     Emitter::Values inits;
-    for (int64_t i = 0; i < 4 * kPairs; ++i)
+    for (int64_t i = 0; i < 4 * kTogether; ++i)
       inits.push_back(load(wides, e.add(at, 32 * i), halves));
     Emitter::Values ends =
         e.loop(from, to, 1, inits, [&](Value four, ValueRange in) {
-          WideSum wide[kPairs][2];
-          for (int64_t i = 0; i < 2 * kPairs; ++i)
+          WideSum wide[kTogether][2];
+          for (int64_t i = 0; i < 2 * kTogether; ++i)
             wide[i / 2][i % 2] = {in[2 * i], in[2 * i + 1]};
           addFour(bases, four, from, wide);
           Emitter::Values out;
@@ -265,47 +276,34 @@ private:
               out.append({sum.all, sum.odd});
           return out;
         });
-    for (int64_t i = 0; i < 4 * kPairs; ++i)
+    for (int64_t i = 0; i < 4 * kTogether; ++i)
       e.storeVector(ends[i], wides, e.add(at, 32 * i));
   }
 
-  /// Moves the sums of 16 bits of kTogether passes to those of 32 bits.
+  /// Moves the sums of 16 bits of a pair to those of 32 bits.
   void gatherSums(Value slot) {
-    Value at = e.mul(slot, kWidePass);
-    for (int64_t pair = 0; pair < kPairs; ++pair) {
-      Value parts[4];
-      for (int64_t i = 0; i < 4; ++i) {
-        Value from = e.add(at, 32 * (4 * pair + i));
-        parts[i] = load(wides, from, halves);
-        e.storeVector(zeroHalves(), wides, from);
-      }
-      storeSums({parts[0], parts[1]}, {parts[2], parts[3]},
-                e.mul(e.add(slot, 2 * pair), kPassRows));
+    Value at = e.mul(slot, kWidePair), parts[4];
+    for (int64_t i = 0; i < 4; ++i) {
+      Value from = e.add(at, 32 * i);
+      parts[i] = load(wides, from, halves);
+      e.storeVector(zeroHalves(), wides, from);
     }
+    storeSums({parts[0], parts[1]}, {parts[2], parts[3]},
+              e.mul(slot, kPairRows));
   }
 
   void addFour(ArrayRef<Value> bases, Value four, Value from,
-               WideSum (&wide)[kPairs][2]) {
+               WideSum (&wide)[kTogether][2]) {
     Value at = e.mul(four, s.blockBytes());
-    if (s.spec.prefetch)
-      for (Value base : bases)
-        for (int64_t line = 0; line < s.blockBytes(); line += 64)
-          e.prefetch(
-              w, e.add(e.add(base, at), kTogether * s.stream.passBytes + line));
     Value place = arith::SubIOp::create(e.b, e.loc, four, from);
     for (int64_t word = 0; word < 4; ++word)
       for (int64_t t = 0; t < tables; ++t) {
-        Value codes[kPairs];
-        for (int64_t pair = 0; pair < kPairs; ++pair) {
-          Value two[2];
-          for (int64_t i = 0; i < 2; ++i)
-            two[i] =
-                load(w, e.add(e.add(bases[2 * pair + i], at), placeOf(t, word)),
-                     half);
-          SmallVector<int64_t, 64> order;
-          for (int64_t i = 0; i < 64; ++i)
-            order.push_back(i);
-          codes[pair] = e.shuffle(two[0], two[1], order);
+        Value codes[kTogether];
+        for (int64_t i = 0; i < kTogether; ++i) {
+          Value line = e.add(e.add(bases[i], at), placeOf(t, word));
+          codes[i] = load(w, line, e.bytes);
+          if (s.spec.prefetch)
+            e.prefetch(w, e.add(line, kTogether * 2 * s.stream.passBytes));
         }
         Value table = e.add(e.mul(place, 4 * tables * kTableBytes),
                             (word * tables + t) * kTableBytes);
@@ -314,10 +312,9 @@ private:
           for (int64_t i = 0; i < kEntries; i += 64)
             entries.push_back(
                 load(products, e.add(table, high * kEntries + i), e.bytes));
-          for (int64_t pair = 0; pair < kPairs; ++pair)
-            widen(wide[pair][high],
-                  qk::LookupValuesOp::create(e.b, e.loc, e.bytes, codes[pair],
-                                             entries));
+          for (int64_t i = 0; i < kTogether; ++i)
+            widen(wide[i][high], qk::LookupValuesOp::create(e.b, e.loc, e.bytes,
+                                                            codes[i], entries));
         }
       }
   }
@@ -347,20 +344,19 @@ private:
     }
   }
 
-  void finish(Value pass, Value slot, Value sx) {
+  /// Scales and stores pass `pass`, whose sums begin at place `at`.
+  void finish(Value pass, Value at, Value sx) {
     Value base = passBase(e, s, wOffset, pass);
     int64_t offset = 4 * fours * tables * kOffset;
     for (int64_t h = 0; h < kPassBlocks; ++h) {
-      Value sum =
-          load(sums, e.add(e.mul(slot, kPassRows), h * kBlockRows), e.words);
+      Value sum = load(sums, e.add(at, h * kBlockRows), e.words);
       sum = arith::SubIOp::create(e.b, e.loc, sum,
                                   e.splat(static_cast<int32_t>(offset)));
       Value v = e.mulFloat(e.toFloat(sum), sx);
       if (s.rowScales)
-        v = e.mulFloat(v, e.loadHalves(w, e.add(base, s.stream.rowScaleOffset +
-                                                          h * 2 * kBlockRows)));
-      Value at = e.add(e.mul(pass, kPassRows), h * kBlockRows);
-      storeRows(e, s.spec, v, y, at, at);
+        v = e.mulFloat(v, loadRowScales(e, s, w, base, h));
+      Value row = e.add(e.mul(pass, kPassRows), h * kBlockRows);
+      storeRows(e, s.spec, v, y, row, row);
     }
   }
 
@@ -370,7 +366,7 @@ private:
   /// Vectors and fours of codewords (a block of columns), fours of a chunk, and
   /// of so many chunks that sums of bytes fit 16 bits.
   int64_t tables, length, fours, chunk, span;
-  VectorType halves, half;
+  VectorType halves;
   Value book, products, row, wides, sums;
 };
 

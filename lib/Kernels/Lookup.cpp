@@ -114,7 +114,7 @@ func::FuncOp quench::getOrCreateLookup(ModuleOp module,
     Value inPass = arith::RemUIOp::create(b, loc, id, e.index(kPassRows));
     Value second = arith::DivUIOp::create(b, loc, inPass, e.index(kBlockRows));
     Value lane = arith::RemUIOp::create(b, loc, inPass, e.index(kBlockRows));
-    Value passAt = e.add(e.mul(pass, stream.passBytes), stream.headerBytes);
+    Value passAt = e.add(passOffset(e, stream, pass), stream.headerBytes);
     auto readHalf = [&](int64_t h) {
       if (exponents)
         exponents->begin(pass, h);
@@ -125,11 +125,12 @@ func::FuncOp quench::getOrCreateLookup(ModuleOp module,
                               h * (format.hasFloatZero() ? 2 : 1) * kBlockRows),
             lane);
       if (stream.rowScaleOffset >= 0)
-        rowScale = half(
-            e.add(e.add(passAt, stream.rowScaleOffset + h * 2 * kBlockRows),
-                  e.mul(lane, 2)));
+        rowScale = half(e.add(
+            e.add(passAt, stream.rowScaleOffset + h * stream.rowScaleStride),
+            e.mul(lane, 2)));
       e.loop(e.index(0), e.index(stream.blocks), 1, [&](Value block) {
-        Value base = e.add(passAt, e.mul(block, layout.bytes * kPassBlocks));
+        Value base =
+            e.add(passAt, e.mul(block, layout.bytes * layout.rowBlocks()));
         for (auto [step, offset] : llvm::enumerate(layout.stepOffsets)) {
           QKRegisterBuilder builder(e, layout, w, base,
                                     e.index(stream.tableOffset), h, nullptr,

@@ -50,22 +50,39 @@ Value QKRegisterBuilder::address(int64_t offset, bool newLine) {
   return e.add(base, at);
 }
 
+Value QKRegisterBuilder::passLine(Value at, const Part &part) {
+  if (layout.sharedPasses == 1)
+    return e.loadVector(memref, at, e.bytes);
+  int64_t size = kPassBlocks * part.unit;
+  assert(size == 32 && "two pieces make a line");
+  auto type = VectorType::get({size}, e.b.getI8Type());
+  SmallVector<int64_t, 64> order;
+  for (int64_t i = 0; i < 2 * size; ++i)
+    order.push_back(i);
+  return e.shuffle(
+      e.loadVector(memref, at, type),
+      e.loadVector(memref, e.add(at, layout.sharedPasses * size), type), order);
+}
+
 Reg QKRegisterBuilder::load(int64_t offset) {
-  // Row blocks that are interleaved in pieces of a line: both lines are read.
+  // Row blocks that are interleaved in pieces of a line: the lines of all are
+  // read.
   for (const Part &part : layout.parts) {
     int64_t within = offset - part.offset;
     if (within < 0 || within >= part.length || part.unit >= 64)
       continue;
     int64_t first = interleavedOffset(layout, 0, offset);
-    if (fetchAhead)
-      fetchAhead->add(first + 64 * half);
+    // Lines of several passes come with each of them.
+    for (int64_t i = half; fetchAhead && i < layout.rowBlocks(); i += 2)
+      fetchAhead->add(first + 64 * i);
     SmallVector<int64_t, 64> order;
     for (int64_t i = 0; i < 64; ++i)
       order.push_back((i / part.unit * kPassBlocks + half) * part.unit +
                       i % part.unit);
     Value at = e.add(base, first);
-    return reg(e.shuffle(e.loadVector(memref, at, e.bytes),
-                         e.loadVector(memref, e.add(at, 64), e.bytes), order));
+    return reg(e.shuffle(passLine(at, part),
+                         passLine(e.add(at, layout.rowBlocks() * 32), part),
+                         order));
   }
   return reg(e.loadVector(memref, address(offset, true), e.bytes));
 }

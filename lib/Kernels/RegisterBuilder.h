@@ -79,6 +79,9 @@ public:
 
 private:
   mlir::Value address(int64_t offset, bool newLine);
+  /// A line of the row blocks of a pass, from byte `at` on: 64 bytes, or two
+  /// halves of lines that passes share.
+  mlir::Value passLine(mlir::Value at, const Part &part);
   mlir::Value column(Reg value, unsigned column, bool clean);
   mlir::Value lanes(Reg value, unsigned unit);
   FloatReg floatsAt(mlir::Value at, FloatKind kind);

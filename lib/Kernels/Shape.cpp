@@ -93,14 +93,30 @@ void quench::storeRows(Emitter &e, const ContractSpec &spec, Value value,
   vector::MaskedStoreOp::create(e.b, e.loc, y, ValueRange{at}, mask, value);
 }
 
+Value quench::passOffset(Emitter &e, const StreamShape &stream, Value pass) {
+  if (stream.sharedPasses == 1)
+    return e.mul(pass, stream.passBytes);
+  Value count = e.index(stream.sharedPasses);
+  Value first = arith::DivUIOp::create(e.b, e.loc, pass, count);
+  Value in = arith::RemUIOp::create(e.b, e.loc, pass, count);
+  return e.add(e.mul(first, stream.sharedPasses * stream.passBytes),
+               e.mul(in, stream.sharedOffset));
+}
+
 Value quench::passBase(Emitter &e, const KernelShape &s, Value wOffset,
                        Value pass) {
-  Value base = e.add(wOffset, e.mul(pass, s.stream.passBytes));
+  Value base = e.add(wOffset, passOffset(e, s.stream, pass));
   return s.stream.headerBytes ? e.add(base, s.stream.headerBytes) : base;
 }
 
 Value quench::tableOf(Emitter &e, const KernelShape &s, Value wOffset) {
   return s.stream.tableOffset ? e.add(wOffset, s.stream.tableOffset) : wOffset;
+}
+
+Value quench::loadRowScales(Emitter &e, const KernelShape &s, Value w,
+                            Value base, int64_t h) {
+  int64_t at = s.stream.rowScaleOffset + h * s.stream.rowScaleStride;
+  return e.loadHalves(w, e.add(base, at));
 }
 
 Value quench::loadGroupScales(Emitter &e, const KernelShape &s, Value w,

@@ -45,7 +45,7 @@ struct KernelShape {
   int64_t groups;      // groups of a padded row (1 without group scales)
   int64_t tileRows;    // activation rows of a tile of a gemm
   bool inPlace;        // fields may stay where they lie
-  int64_t blockBytes() const { return layout.bytes * kPassBlocks; }
+  int64_t blockBytes() const { return layout.bytes * layout.rowBlocks(); }
   /// Bytes from a step to the next one of its group, row blocks interleaved.
   int64_t stepStride() const;
   /// How many steps of a long group one iteration decodes.
@@ -65,11 +65,16 @@ std::string kernelName(llvm::StringRef kind, const ContractSpec &spec);
 void storeRows(Emitter &e, const ContractSpec &spec, mlir::Value value,
                mlir::Value y, mlir::Value at, mlir::Value row);
 
+/// StreamShape::passOffset of a value.
+mlir::Value passOffset(Emitter &e, const StreamShape &stream, mlir::Value pass);
 /// Byte of `w` where pass `pass` of the stream at wOffset begins.
 mlir::Value passBase(Emitter &e, const KernelShape &s, mlir::Value wOffset,
                      mlir::Value pass);
 /// Byte of `w` where the table of the stream at wOffset begins.
 mlir::Value tableOf(Emitter &e, const KernelShape &s, mlir::Value wOffset);
+/// Scales of the rows of row block `h` of the pass at `base`.
+mlir::Value loadRowScales(Emitter &e, const KernelShape &s, mlir::Value w,
+                          mlir::Value base, int64_t h);
 /// Scales of the 16 rows of row block `h` for group g of the block at `base`,
 /// over scaleFactor().
 mlir::Value loadGroupScales(Emitter &e, const KernelShape &s, mlir::Value w,

@@ -45,6 +45,7 @@ BlockLayout quench::makeBlockLayout(const StepLayout &step, int64_t group,
                                     unsigned zeroBytes, unsigned scaleBytes) {
   BlockLayout layout;
   layout.codeStride = step.codeStride;
+  layout.sharedPasses = step.sharedPasses;
   layout.stepColumns = step.columns;
   // Of the 16 rows of a group.
   int64_t scaleSize = scaleBytes * kBlockRows,

@@ -76,7 +76,7 @@ public:
       EncodedRows part = slice(format, band, row, row + n);
       packPass(format, part,
                stream->data() + shape.headerBytes +
-                   (begin / kPassRows + i) * shape.passBytes);
+                   shape.passOffset(begin / kPassRows + i));
       std::vector<float> memory(numbers ? 0 : n * cols);
       float *decoded = numbers ? numbers + (begin + row) * cols : memory.data();
       decodeRows(format, part, decoded);

@@ -27,9 +27,12 @@ StreamShape::StreamShape(const Format &format, int64_t rows, int64_t cols) {
   }
   paddedCols = blocks * layout.columns;
   passBytes = blocks * kPassBlocks * layout.bytes;
+  sharedPasses = layout.sharedPasses;
+  sharedOffset = kPassBlocks * layout.parts.front().unit;
   rowScaleOffset = rowZeroOffset = -1;
+  rowScaleStride = 2 * kBlockRows * sharedPasses;
   if (format.hasScale() && format.group() == 0) {
-    rowScaleOffset = passBytes;
+    rowScaleOffset = sharedPasses * passBytes;
     passBytes += 2 * kPassRows;
     if (format.hasZeroPoint()) {
       rowZeroOffset = passBytes;
@@ -39,7 +42,9 @@ StreamShape::StreamShape(const Format &format, int64_t rows, int64_t cols) {
   tableOffset = format.hasTensorScale() ? kHeaderUnit : 0;
   headerBytes =
       tableOffset + llvm::alignTo(format.tableBytes(), uint64_t(kHeaderUnit));
-  bytes = headerBytes + passes * passBytes + kStreamPadding;
+  bytes = headerBytes +
+          llvm::alignTo(passes, uint64_t(sharedPasses)) * passBytes +
+          kStreamPadding;
   tailOffset = indexOffset = codesOffset = -1;
   if (format.codedField().bits != 0) {
     tailOffset = bytes;
@@ -57,10 +62,10 @@ int64_t quench::interleavedOffset(const BlockLayout &layout, int64_t half,
     if (within < 0 || within >= part.length)
       continue;
     int64_t piece = within / part.unit;
-    return kPassBlocks * part.offset +
-           (piece * kPassBlocks + half) * part.unit + within % part.unit;
+    return layout.rowBlocks() * part.offset +
+           (piece * layout.rowBlocks() + half) * part.unit + within % part.unit;
   }
-  return kPassBlocks * layout.bytes;
+  return layout.rowBlocks() * layout.bytes;
 }
 
 /// Column of the weight at column `column` of block `block`, or -1.
@@ -416,7 +421,7 @@ static std::vector<Word> rowWords(const Format &format, int64_t cols) {
 static int64_t paramPlace(const BlockLayout &layout, int64_t half, int64_t g,
                           llvm::ArrayRef<int64_t> offsets) {
   int64_t perBlock = layout.groupsPerBlock();
-  return g / perBlock * kPassBlocks * layout.bytes +
+  return g / perBlock * layout.rowBlocks() * layout.bytes +
          interleavedOffset(layout, half, offsets[g % perBlock]);
 }
 
@@ -435,7 +440,7 @@ static ParamPlaces paramPlaces(const Format &format, const StreamShape &shape,
   ParamPlaces at{0, -1, 2, format.hasFloatZero() ? 2 : 1};
   int64_t row = half * kBlockRows + lane;
   if (shape.rowScaleOffset >= 0) {
-    at.scale = shape.rowScaleOffset + 2 * row;
+    at.scale = shape.rowScaleOffset + half * shape.rowScaleStride + 2 * lane;
     if (shape.rowZeroOffset >= 0)
       at.zero = shape.rowZeroOffset + at.zeroBytes * row;
     return at;
@@ -463,7 +468,6 @@ void quench::packPass(const Format &format, const EncodedRows &encoded,
                       uint8_t *pass) {
   const BlockLayout &layout = format.layout();
   StreamShape shape(format, encoded.rows, encoded.cols);
-  std::memset(pass, 0, shape.passBytes);
   std::vector<Word> words = rowWords(format, encoded.cols);
   int64_t perRow = words.size(), groups = format.groupsPerRow(encoded.cols);
   std::vector<Places> places;
@@ -499,10 +503,11 @@ void quench::packPass(const Format &format, const EncodedRows &encoded,
           }
         }
       }
-      uint8_t *target = pass + words[begin].block * kPassBlocks * layout.bytes;
+      uint8_t *target =
+          pass + words[begin].block * layout.rowBlocks() * layout.bytes;
       for (const Part &part : layout.parts)
         for (int64_t at = 0; at < part.length; at += part.unit)
-          std::memcpy(target + kPassBlocks * (part.offset + at) +
+          std::memcpy(target + layout.rowBlocks() * (part.offset + at) +
                           half * part.unit,
                       block.data() + part.offset + at, part.unit);
     }
@@ -546,7 +551,7 @@ std::vector<uint8_t> quench::packWeight(const Format &format,
     packPass(format,
              sliceRows(format, encoded, first,
                        std::min(kPassRows, encoded.rows - first)),
-             stream.data() + shape.headerBytes + pass * shape.passBytes);
+             stream.data() + shape.headerBytes + shape.passOffset(pass));
   }
   TailPacker tail(format, encoded.rows, encoded.cols);
   tail.add(0, encoded);
@@ -573,10 +578,11 @@ static void readRow(const Format &format, const StreamShape &shape,
                     int64_t row, TailReader &tail, EncodedRows &encoded) {
   const BlockLayout &layout = format.layout();
   const uint8_t *pass =
-      stream + shape.headerBytes + row / kPassRows * shape.passBytes;
+      stream + shape.headerBytes + shape.passOffset(row / kPassRows);
   int64_t half = row % kPassRows / kBlockRows, lane = row % kBlockRows;
   for (const Word &word : words) {
-    const uint8_t *block = pass + word.block * kPassBlocks * layout.bytes;
+    const uint8_t *block =
+        pass + word.block * layout.rowBlocks() * layout.bytes;
     uint32_t code = tail.at(row, word.block * layout.columns + word.column);
     for (const Component &component : layout.components) {
       if (!isCode(component))

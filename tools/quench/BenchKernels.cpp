@@ -101,10 +101,14 @@ struct BenchWeight {
     uint8_t *passes = stream.data() + shape.headerBytes;
     for (int64_t pass = 0; pass < distinct; ++pass)
       packPass(format, sliceRows(format, encoded, pass * kPassRows, kPassRows),
-               passes + pass * shape.passBytes);
-    for (int64_t pass = distinct; pass < shape.passes; ++pass)
-      std::memcpy(passes + pass * shape.passBytes,
-                  passes + pass % distinct * shape.passBytes, shape.passBytes);
+               passes + shape.passOffset(pass));
+    // Passes that share their lines are copied together.
+    int64_t bytes = distinct * shape.passBytes,
+            end = distinct == shape.passes
+                      ? bytes
+                      : shape.bytes - kStreamPadding - shape.headerBytes;
+    for (int64_t at = bytes; at < end; at += bytes)
+      std::memcpy(passes + at, passes, std::min(bytes, end - at));
     if (format.isInteger()) {
       for (GroupParams &params : encoded.params) {
         scales.push_back(format.scaleOf(params));

@@ -58,8 +58,9 @@ struct CodeField {
   unsigned shift = 0, bits = 0;
 };
 
-/// A piece [offset, offset + length) of a block; the row blocks of a pass are
-/// interleaved in units of `unit` bytes within it.
+/// A piece [offset, offset + length) of a block; the row blocks of a pass (or
+/// of the passes that share their lines) are interleaved in units of `unit`
+/// bytes within it.
 struct Part {
   int64_t offset, length, unit;
 };
@@ -78,6 +79,9 @@ struct BlockLayout {
   int64_t bytes = 0;   // of one row block
   std::vector<Component> components;
   std::vector<Part> parts;
+  /// Passes whose row blocks are interleaved: 1, or 2 where 64 rows of a
+  /// codeword shall lie side by side.
+  int64_t sharedPasses = 1;
   /// Position in the stored activations -> column of the block. Empty:
   /// identity. It never leaves a group or a step.
   std::vector<uint16_t> xOrder;
@@ -99,6 +103,8 @@ struct BlockLayout {
   int64_t groupsPerBlock() const { return scaleOffsets.size(); }
   int64_t quadsPerGroup() const { return groupColumns / 4; }
   int64_t quads() const { return columns / 4; }
+  /// Row blocks that are interleaved.
+  int64_t rowBlocks() const { return kPassBlocks * sharedPasses; }
   /// For group `group` (0 .. groupsPerBlock() - 1) of the block.
   int64_t scaleOffset(int64_t group) const { return scaleOffsets[group]; }
   int64_t zeroOffset(int64_t group) const { return zeroOffsets[group]; }
@@ -292,8 +298,8 @@ public:
   /// the sum of; 0: it is none. Byte t of a code names the vector of table t,
   /// which lies in the weight's table as bytes [table][coordinate][256] that
   /// have bias() / sumTables() too much; its product with int8 activations fits
-  /// 16 bits. The row blocks of a pass are interleaved by kBlockRows bytes, so
-  /// that the bytes of all its rows lie side by side. A gemv may then look up
+  /// 16 bits. The row blocks of two passes are interleaved by kBlockRows bytes,
+  /// so that the bytes of 64 rows lie side by side. A gemv may then look up
   /// products that it has made once instead of vectors.
   virtual int64_t sumTables() const { return 0; }
 

@@ -27,6 +27,7 @@ struct StepLayout {
   int64_t bytes = 0;
   /// Interleaving unit of the codes.
   int64_t unit = 64;
+  int64_t sharedPasses = 1;
   std::vector<Component> components; // offsets from the start of the step
   std::vector<uint16_t> xOrder;      // within the step; empty: identity
   int64_t codeStride = 1;

@@ -14,7 +14,10 @@
 // in 64 bytes), then the table (padded to 64 bytes).
 //
 // A pass holds kPassBlocks row blocks, interleaved part by part
-// (BlockLayout::parts). Row scales (formats with group() == 0 and hasScale())
+// (BlockLayout::parts). Where two passes share their lines
+// (BlockLayout::sharedPasses) the row blocks of both are interleaved: the
+// second one is read as the first, from one unit for each row block further on.
+// Row scales (formats with group() == 0 and hasScale())
 // are kPassRows halves; with zero points, kPassRows bytes and as many of
 // padding follow. After the last pass come kStreamPadding bytes, which kernels
 // may read and never use; formats with Format::codedField() have a tail behind
@@ -40,6 +43,7 @@ struct StreamShape {
       paddedCols; // blocks * layout.columns: length of a staged activation row
   int64_t passBytes;      // of one pass, row scales included
   int64_t rowScaleOffset; // in a pass; -1 without row scales
+  int64_t rowScaleStride; // from those of a row block to the next one's
   int64_t rowZeroOffset;  // in a pass; -1 without row zero points
   int64_t tableOffset;    // of the table in the stream
   int64_t headerBytes;    // where pass 0 begins
@@ -48,6 +52,14 @@ struct StreamShape {
   /// Of formats with codedField(), else -1: where the tail begins (then `bytes`
   /// is without it), where its index, and where the first stream of codes.
   int64_t tailOffset, indexOffset, codesOffset;
+
+  /// Passes that share their lines, and bytes from one of them to the next.
+  int64_t sharedPasses, sharedOffset;
+  /// Where pass `pass` begins, from the first one.
+  int64_t passOffset(int64_t pass) const {
+    return pass / sharedPasses * sharedPasses * passBytes +
+           pass % sharedPasses * sharedOffset;
+  }
 };
 
 /// Place in the pass of byte `offset` of row block `half` (0 or 1) of a block.
@@ -95,7 +107,7 @@ void decodeRows(const Format &format, const EncodedRows &encoded,
                 float *values);
 
 /// Packs rows (at most kPassRows, beginning at a multiple of kPassRows) into
-/// one pass of StreamShape::passBytes bytes. Missing rows are packed as zeros.
+/// a pass of zeros. Missing rows are left zeros.
 void packPass(const Format &format, const EncodedRows &encoded, uint8_t *pass);
 
 /// Rows [first, first + count) of an encoding; `first` begins a tile.

@@ -156,8 +156,10 @@ void AqlmFormat::makeLayout() {
   StepLayout step;
   step.columns = stepWords() * length;
   // A line holds 16 rows of one codeword after the other: with the lines of a
-  // pass interleaved in these pieces, the rows of a pass lie side by side.
+  // pass interleaved in these pieces, the rows of a pass lie side by side; with
+  // those of two passes, the 64 rows that sums are looked up for at once.
   step.unit = kBlockRows;
+  step.sharedPasses = sumTables() ? 2 : 1;
   for (int64_t t = 0; t < tables; ++t) {
     unsigned shift = t * bits;
     for (unsigned width : widths) {

@@ -133,14 +133,18 @@ TEST(Layout, FieldsDoNotOverlapAndPartsCoverTheBlock) {
     }
     EXPECT_EQ(end, layout.bytes);
     EXPECT_EQ(kPassBlocks * layout.bytes % 64, 0);
-    // Interleaving is a permutation of the bytes of a pass's blocks.
+    // Interleaving is a permutation of the bytes of the blocks of a pass, or of
+    // the passes that share their lines.
+    StreamShape shape(f, 1, 1);
     std::set<int64_t> places;
-    for (int64_t half = 0; half < kPassBlocks; ++half)
-      for (int64_t offset = 0; offset < layout.bytes; ++offset)
-        places.insert(interleavedOffset(layout, half, offset));
-    EXPECT_EQ(int64_t(places.size()), kPassBlocks * layout.bytes);
+    for (int64_t pass = 0; pass < layout.sharedPasses; ++pass)
+      for (int64_t half = 0; half < kPassBlocks; ++half)
+        for (int64_t offset = 0; offset < layout.bytes; ++offset)
+          places.insert(shape.passOffset(pass) +
+                        interleavedOffset(layout, half, offset));
+    EXPECT_EQ(int64_t(places.size()), layout.rowBlocks() * layout.bytes);
     EXPECT_EQ(*places.begin(), 0);
-    EXPECT_EQ(*places.rbegin(), kPassBlocks * layout.bytes - 1);
+    EXPECT_EQ(*places.rbegin(), layout.rowBlocks() * layout.bytes - 1);
     if (!layout.xOrder.empty()) {
       std::set<uint16_t> columns(layout.xOrder.begin(), layout.xOrder.end());
       EXPECT_EQ(int64_t(columns.size()), layout.columns);
@@ -280,7 +284,7 @@ TEST(Packing, RegistersDecodeLikeScalars) {
       EncodedRows encoded = encodeNearest(f, weight.data(), rows, cols,
                                           FitOptions(), sharedOf(f));
       StreamShape shape(f, rows, cols);
-      std::vector<uint8_t> pass(shape.passBytes);
+      std::vector<uint8_t> pass(shape.sharedPasses * shape.passBytes);
       packPass(f, encoded, pass.data());
       std::vector<uint8_t> stream = packWeight(f, encoded);
       TailReader tail(f, stream.data(), rows, cols);
@@ -295,7 +299,7 @@ TEST(Packing, RegistersDecodeLikeScalars) {
         for (int64_t half = 0; half < kPassBlocks; ++half) {
           std::vector<uint8_t> block(layout.bytes);
           for (int64_t i = 0; i < layout.bytes; ++i)
-            block[i] = pass[b * kPassBlocks * layout.bytes +
+            block[i] = pass[b * layout.rowBlocks() * layout.bytes +
                             interleavedOffset(layout, half, i)];
           HostRegisters registers(block, encoded.table);
           // The level that position `p` of row `r` must have, if any.
@@ -385,7 +389,7 @@ TEST(Packing, GroupsAsAKernelReadsThem) {
       for (int64_t half = 0; half < kPassBlocks; ++half) {
         std::vector<uint8_t> block(layout.bytes);
         for (int64_t i = 0; i < layout.bytes; ++i)
-          block[i] = stream[shape.headerBytes + b * kPassBlocks * layout.bytes +
+          block[i] = stream[shape.headerBytes + b * layout.rowBlocks() * layout.bytes +
                             interleavedOffset(layout, half, i)];
         HostRegisters registers(block);
         llvm::SmallVector<Plane> planes;
