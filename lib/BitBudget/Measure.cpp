@@ -246,6 +246,10 @@ Error Measurer::measureRows(
   if (!result)
     return createStringError("'" + layer.readers.front().name +
                              "': " + llvm::toString(result.takeError()));
+  if (result->outliers)
+    return createStringError("'" + (*quantizer)->spec() +
+                             "': a bit budget gives a layer one format, and "
+                             "outlier columns have another");
   layer.errorLoss = result->loss;
   double factor = middle.loss > 0 ? result->loss / middle.loss : 1;
   for (FormatLoss &option : layer.options)

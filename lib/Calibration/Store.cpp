@@ -68,6 +68,9 @@ Error QuantizedStore::put(StringRef key, const PackedWeight &weight) {
       {"error_bound", weight.errorBound},
       {"loss_limit", weight.lossLimit},
       {"entropy", weight.entropy},
+      {"outliers", weight.outliers.count},
+      {"outlier_format",
+       weight.outliers.format ? weight.outliers.format->spec() : ""},
       {"bytes", static_cast<int64_t>(weight.stream.size())}});
   // Streams lie at a multiple of a cache line.
   header.append(llvm::offsetToAlignment(kMagic.size() + 8 + header.size(),
@@ -136,6 +139,16 @@ parse(std::shared_ptr<llvm::MemoryBuffer> buffer, StringRef key) {
   uint64_t size = StreamShape(**format, weight->rows, weight->cols).bytes;
   if ((*format)->codedField().bits != 0 && bytes.size() > size + 8)
     size = header->getInteger("bytes").value_or(0);
+  if (int64_t count = header->getInteger("outliers").value_or(0)) {
+    Expected<const Format *> own =
+        getFormat(header->getString("outlier_format").value_or(""));
+    if (!own || count < 0 || count > weight->cols) {
+      llvm::consumeError(own.takeError());
+      return nullptr;
+    }
+    weight->outliers = OutlierPlace(**own, weight->rows, count, size);
+    size = weight->outliers.end;
+  }
   if (bytes.size() != size + 8)
     return nullptr;
   if (llvm::support::endian::read64le(bytes.data() + size) !=

@@ -64,9 +64,16 @@ public:
     packHeader(format, encoded, stream->data());
   }
 
-  /// Rows [begin, begin + band.rows) from their codes and numbers.
-  void pack(int64_t begin, const EncodedRows &band, const float *values) {
+  /// Rows [begin, begin + band.rows) from their codes and numbers. `outliers`,
+  /// which only a whole weight has, may be null.
+  void pack(int64_t begin, const EncodedRows &band, const float *values,
+            const OutlierColumns *outliers = nullptr) {
     int64_t count = (band.rows + kPassRows - 1) / kPassRows;
+    std::vector<float> more;
+    if (outliers) {
+      more.resize(rows * outliers->columns.size());
+      decodeRows(*outliers->format, outliers->encoded, more.data());
+    }
     tail.add(begin, band);
     std::vector<std::array<double, 2>> sums(count);
     std::vector<WeightStatistics> counted(
@@ -80,6 +87,10 @@ public:
       std::vector<float> memory(numbers ? 0 : n * cols);
       float *decoded = numbers ? numbers + (begin + row) * cols : memory.data();
       decodeRows(format, part, decoded);
+      for (int64_t r = 0; outliers && r < n; ++r)
+        for (auto [i, column] : llvm::enumerate(outliers->columns))
+          decoded[r * cols + column] +=
+              more[(row + r) * outliers->columns.size() + i];
       const float *from = values + row * cols;
       double error = 0, norm = 0;
       for (int64_t j = 0; j < n * cols; ++j) {
@@ -100,13 +111,16 @@ public:
     }
   }
 
-  PackedWeight finish() {
+  /// `outliers`: null, there are none.
+  PackedWeight finish(const OutlierColumns *outliers = nullptr) {
     PackedWeight weight;
     weight.format = &format;
     weight.rows = rows;
     weight.cols = cols;
     std::vector<uint8_t> bytes = tail.finish(threads);
     stream->insert(stream->end(), bytes.begin(), bytes.end());
+    if (outliers)
+      weight.outliers = appendOutliers(*outliers, *stream);
     weight.stream = *stream;
     weight.owner = stream;
     weight.relativeError = normSum > 0 ? errorSum / normSum : 0;
@@ -143,6 +157,7 @@ Expected<PackedWeight> quench::quantizeWeight(const Quantizer &quantizer,
       problem.hessian || format.hasTensorScale() || format.tableBytes() != 0;
   int64_t band = isWhole ? std::max<int64_t>(rows, 1) : kBandRows;
   Packer packer(format, rows, cols, problem.threads, decoded);
+  std::optional<OutlierColumns> outliers;
   std::string note;
   double loss = 0, limit = 0;
   for (int64_t begin = 0; begin < rows; begin += band) {
@@ -162,15 +177,23 @@ Expected<PackedWeight> quench::quantizeWeight(const Quantizer &quantizer,
       return result.takeError();
     if (begin == 0)
       packer.header(result->encoded);
-    packer.pack(begin, result->encoded, *values);
+    outliers = std::move(result->outliers);
+    packer.pack(begin, result->encoded, *values,
+                outliers ? &*outliers : nullptr);
     if (note.empty())
       note = result->note;
     loss = result->loss;
-    if (isWhole)
-      limit = gaussianLossLimit(part, format.bits(rows, cols) /
-                                          (static_cast<double>(rows) * cols));
+    if (isWhole) {
+      double bits = format.bits(rows, cols);
+      if (outliers)
+        bits +=
+            OutlierPlace(*outliers->format, rows, outliers->columns.size(), 0)
+                .bits(rows);
+      limit =
+          gaussianLossLimit(part, bits / (static_cast<double>(rows) * cols));
+    }
   }
-  PackedWeight weight = packer.finish();
+  PackedWeight weight = packer.finish(outliers ? &*outliers : nullptr);
   weight.quantizer = quantizer.spec();
   weight.note = std::move(note);
   if (isWhole)
@@ -201,7 +224,10 @@ void quench::decodeWeight(const PackedWeight &weight, float *values,
   constexpr int64_t kRows = 64;
   forEachIndex((weight.rows + kRows - 1) / kRows, threads, [&](int64_t i) {
     int64_t begin = i * kRows, end = std::min(begin + kRows, weight.rows);
+    float *to = values + begin * weight.cols;
     unpackRows(*weight.format, weight.stream.data(), weight.rows, weight.cols,
-               begin, end, values + begin * weight.cols);
+               begin, end, to);
+    addOutliers(weight.outliers, weight.stream.data(), weight.rows, weight.cols,
+                begin, end, to);
   });
 }

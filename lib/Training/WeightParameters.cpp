@@ -32,7 +32,9 @@ Expected<std::unique_ptr<WeightParameters>> WeightParameters::create(
   std::unique_ptr<WeightParameters> made(new WeightParameters);
   int64_t rows = packed->rows, cols = packed->cols;
   bool halves = format.hasScale() && format.scaleKind() == ScaleKind::Half;
-  if (rows * cols == 0 || (!halves && !format.hasTensorScale()))
+  // What a second code says of some columns goes with the scales as they are.
+  if (rows * cols == 0 || packed->outliers.format ||
+      (!halves && !format.hasTensorScale()))
     return std::unique_ptr<WeightParameters>();
   made->value = weight;
   made->original = made->packed = packed;

@@ -121,6 +121,41 @@ def test_runs_end_to_end(decoder, quench_driver, tmp_path, activations):
     assert json.loads(done.stdout)["kl"] == pytest.approx(kl[0], rel=1e-3)
 
 
+@pytest.mark.parametrize("activations", ["f32", "int8"])
+def test_outlier_columns(decoder, quench_driver, tmp_path, activations):
+    """Columns with a second code, from calibration to the compiled file; the cache brings them back."""
+    data = some_ids(tmp_path, 50, (8, 32))
+    recipes = []
+    for n, quantizer in enumerate(["gptq", "outliers<float<16>, gptq>"]):
+        recipes.append(tmp_path / f"{n}.yaml")
+        recipes[-1].write_text(f"name: o\nactivations: {activations}\nrules:\n  - role: linear\n    format: int<2, group = 32>\n"
+                               f"    quantizer: {quantizer}\n")
+    evaluate = ["--data", data, "--context", "32", "--reference", decoder, "--json"]
+    kl, bits = [], []
+    for recipe in recipes:
+        out, report = tmp_path / "m.so", tmp_path / "r.json"
+        quench_driver(*compile_command(decoder, recipe, data, tmp_path / "cache", out, "--report", report))
+        first = out.read_bytes()
+        quench_driver(*compile_command(decoder, recipe, data, tmp_path / "cache", out))
+        assert out.read_bytes() == first
+        kl.append(json.loads(quench_driver("eval", out, *evaluate).stdout)["kl"])
+        bits.append({layer["name"]: layer for layer in json.loads(report.read_text())["weights"]})
+    assert kl[1] < 0.8 * kl[0]
+    done = quench_driver("eval", decoder, "--interpret", "--recipe", recipes[1], "--calib", data, "--cache", tmp_path / "cache", *evaluate)
+    assert json.loads(done.stdout)["kl"] == pytest.approx(kl[1], rel=1e-3)
+    done = quench_driver(*compile_command(decoder, recipes[1], data, tmp_path / "cache", tmp_path / "n.so", "--bits", "3"), ok=False)
+    assert "outlier columns" in done.stderr
+    counted = 0
+    for name, layer in bits[1].items():
+        if "outlier columns" in layer.get("note", "") and "no outlier" not in layer["note"]:
+            n = int(layer["note"].split(" outlier columns")[0].split()[-1])
+            before = bits[0][name]
+            more = (layer["bits"] - before["bits"]) / (layer["rows"] * layer["cols"])
+            assert more == pytest.approx((32 * n + 16 * n * layer["rows"]) / (layer["rows"] * layer["cols"]), rel=1e-6)
+            counted += 1
+    assert counted > 0
+
+
 def weight_files(cache):
     return {p.name: p.read_bytes() for p in cache.glob("*/*.weight")}
 

@@ -21,8 +21,11 @@ namespace quench {
 struct PackedWeight {
   const Format *format = nullptr;
   int64_t rows = 0, cols = 0;
-  /// The bytes of packWeight, which `owner` keeps alive.
+  /// The bytes of packWeight, then those of `outliers`; `owner` keeps them
+  /// alive.
   llvm::ArrayRef<uint8_t> stream;
+  /// Columns with a second code.
+  OutlierPlace outliers;
   std::shared_ptr<const void> owner;
   /// Canonical text of the quantizer; empty: codes that were there before.
   std::string quantizer;

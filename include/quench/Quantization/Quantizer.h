@@ -15,7 +15,8 @@
 #ifndef QUENCH_QUANTIZATION_QUANTIZER_H
 #define QUENCH_QUANTIZATION_QUANTIZER_H
 
-#include "quench/Quantization/Packing.h"
+#include "quench/Quantization/Outliers.h"
+#include <optional>
 
 namespace quench {
 
@@ -35,6 +36,8 @@ struct QuantizeProblem {
 /// What a quantizer made of a weight.
 struct QuantizeResult {
   EncodedRows encoded; // all rows
+  /// Columns that have a second code; what it says is added.
+  std::optional<OutlierColumns> outliers;
   /// tr(E H E^T) / tr(W H W^T) for E = W - W^; without a Hessian |E|^2 / |W|^2.
   double loss = 0;
   /// What was done instead where the data did not serve (dead columns, more

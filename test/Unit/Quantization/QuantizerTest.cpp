@@ -39,7 +39,7 @@ TEST(Quantizer, Registry) {
             "ldlq<act-order, cd = 2, damp = 0.05>");
   EXPECT_EQ(spec("gptq<damp = 0.01, scale = 1>"), "gptq");
   EXPECT_EQ(*getQuantizer("gptq"), *getQuantizer("gptq<damp = 0.01>"));
-  EXPECT_PRED2(contains, errorOf("magic"), "gptq, ldlq, rtn");
+  EXPECT_PRED2(contains, errorOf("magic"), "gptq, ldlq, outliers, rtn");
   EXPECT_PRED2(contains, errorOf("rtn<fast>"), "accepted: search");
   EXPECT_PRED2(contains, errorOf("gptq<damp = x>"),
                "found 'x' for damp = (0 to");

@@ -31,6 +31,7 @@ namespace {
 struct Packed {
   SectionAttr section;
   const Format *format;
+  OutlierPlace outliers;
   size_t row; // of the report
 };
 
@@ -77,6 +78,9 @@ private:
   FailureOr<SectionAttr> append(Operation *user, ArrayRef<uint8_t> bytes);
   Value packedValue(OpBuilder &builder, Location loc, SectionAttr section,
                     Type type);
+  Value product(OpBuilder &builder, Location loc, Value rows,
+                SectionAttr section, const Format &weightFormat, int64_t n,
+                bool integer);
 
   ModuleOp module;
   MLIRContext *context;
@@ -308,7 +312,8 @@ FailureOr<Packed> Materializer::pack(Operation *user, Value weight,
     return user->emitError()
            << "'" << row.name << "': " << toString(result.takeError());
   row.packedBytes = result->stream.size();
-  row.bits = storedBits(*format, rows, cols, row.packedBytes);
+  row.bits = storedBits(*format, rows, cols, row.packedBytes) +
+             result->outliers.bits(rows);
   row.relativeError = result->relativeError;
   row.errorBound = result->errorBound;
   row.lossLimit = result->lossLimit;
@@ -320,7 +325,7 @@ FailureOr<Packed> Materializer::pack(Operation *user, Value weight,
   FailureOr<SectionAttr> section = append(user, result->stream);
   if (failed(section))
     return failure();
-  it->second = {*section, format, report.size()};
+  it->second = {*section, format, result->outliers, report.size()};
   report.push_back(std::move(row));
   return it->second;
 }
@@ -396,17 +401,17 @@ static Value restoreRows(OpBuilder &builder, Location loc, Value y, Value like,
   return tensor::ExpandShapeOp::create(builder, loc, type, y, groups, sizes);
 }
 
-/// x + b, b along the last dimension.
-static Value addBias(OpBuilder &builder, Location loc, Value x, Value bias) {
+/// x + more; `more` has the last dimensions of x, one or all.
+static Value addTo(OpBuilder &builder, Location loc, Value x, Value more) {
   auto type = cast<RankedTensorType>(x.getType());
   int64_t rank = type.getRank();
-  MLIRContext *context = builder.getContext();
-  AffineMap all = AffineMap::getMultiDimIdentityMap(rank, context);
-  AffineMap last = AffineMap::get(rank, 0, getAffineDimExpr(rank - 1, context));
+  AffineMap all = AffineMap::getMultiDimIdentityMap(rank, builder.getContext());
+  AffineMap last =
+      all.getMinorSubMap(cast<RankedTensorType>(more.getType()).getRank());
   SmallVector<utils::IteratorType> iterators(rank,
                                              utils::IteratorType::parallel);
   return linalg::GenericOp::create(
-             builder, loc, type, ValueRange{bias}, ValueRange{x},
+             builder, loc, type, ValueRange{more}, ValueRange{x},
              ArrayRef<AffineMap>{last, all}, iterators,
              [](OpBuilder &b, Location l, ValueRange args) {
                Value sum = arith::AddFOp::create(b, l, args[1], args[0]);
@@ -462,42 +467,48 @@ static Value roundRows(OpBuilder &builder, Location loc, Value rows) {
       .getResult(0);
 }
 
-LogicalResult Materializer::convert(LinearOp op) {
-  OpBuilder builder(op);
-  Location loc = op.getLoc();
-  if (!WeightEvaluator::isWeight(op.getWeight()))
-    return op.emitError() << "the weight of a linear layer must depend on "
-                             "initializers only";
-  FailureOr<Packed> weight =
-      pack(op, op.getWeight(), op.getRole().value_or("other"),
-           op.getBlock().value_or(-1),
-           op.getInput().getDefiningOp<QuantizeOp>() != nullptr);
-  if (failed(weight))
-    return failure();
-  Value x = op.getInput();
-  bool integer = false, rounded = false;
-  if (auto quantize = x.getDefiningOp<QuantizeOp>()) {
-    // Levels that are no integers meet the numbers of the codes.
-    integer = weight->format->isInteger();
-    rounded = !integer;
-    x = quantize.getInput();
-  }
-  ArrayRef<int64_t> shape = shapeOf(op.getWeight());
-  int64_t n = shape[0], k = shape[1];
-  Value rows = flattenRows(builder, loc, x);
-  if (rounded)
-    rows = roundRows(builder, loc, rows);
+/// Columns of x [m, k], by their numbers: [m, columns].
+static Value chooseColumns(OpBuilder &builder, Location loc, Value x,
+                           Value columns) {
+  int64_t count = cast<RankedTensorType>(columns.getType()).getDimSize(0);
+  MLIRContext *context = builder.getContext();
+  SmallVector<OpFoldResult> sizes = {tensor::getMixedSize(builder, loc, x, 0),
+                                     builder.getIndexAttr(count)};
+  Value empty = tensor::EmptyOp::create(
+      builder, loc, sizes,
+      cast<RankedTensorType>(x.getType()).getElementType());
+  AffineMap all = AffineMap::getMultiDimIdentityMap(2, context);
+  AffineMap last = AffineMap::get(2, 0, getAffineDimExpr(1, context));
+  SmallVector<utils::IteratorType> iterators(2, utils::IteratorType::parallel);
+  return linalg::GenericOp::create(
+             builder, loc, empty.getType(), ValueRange{columns},
+             ValueRange{empty}, ArrayRef<AffineMap>{last, all}, iterators,
+             [&](OpBuilder &b, Location l, ValueRange args) {
+               Value column =
+                   arith::IndexCastOp::create(b, l, b.getIndexType(), args[0]);
+               Value row = linalg::IndexOp::create(b, l, 0);
+               Value v =
+                   tensor::ExtractOp::create(b, l, x, ValueRange{row, column});
+               linalg::YieldOp::create(b, l, v);
+             })
+      .getResult(0);
+}
+
+/// rows [m, k] times the transposed weight [n, k] at `section`: [m, n].
+Value Materializer::product(OpBuilder &builder, Location loc, Value rows,
+                            SectionAttr section, const Format &weightFormat,
+                            int64_t n, bool integer) {
   auto rowsType = cast<RankedTensorType>(rows.getType());
-  int64_t m = rowsType.getDimSize(0);
+  int64_t m = rowsType.getDimSize(0), k = rowsType.getDimSize(1);
   bool tiled = m != 1;
-  auto format = FormatAttr::get(context, weight->format->spec());
+  auto format = FormatAttr::get(context, weightFormat.spec());
   Type f32 = builder.getF32Type();
   auto dynamic = [&](Type element) {
     return RankedTensorType::get({ShapedType::kDynamic}, element);
   };
   // Where rows are read as they are, there is nothing to stage.
   StageSpec spec;
-  spec.format = weight->format;
+  spec.format = &weightFormat;
   spec.k = k;
   spec.integer = integer;
   spec.tiled = tiled;
@@ -516,20 +527,60 @@ LogicalResult Materializer::convert(LinearOp op) {
     sums = stage.getSums();
   }
   Value stream = packedValue(
-      builder, loc, weight->section,
-      RankedTensorType::get({weight->section.getBytes()}, builder.getI8Type()));
+      builder, loc, section,
+      RankedTensorType::get({section.getBytes()}, builder.getI8Type()));
   Value size;
   if (ShapedType::isDynamic(m))
     size = tensor::DimOp::create(builder, loc, rows, 0);
   else
     size = arith::ConstantIndexOp::create(builder, loc, m);
-  Value y = ContractOp::create(builder, loc, RankedTensorType::get({m, n}, f32),
-                               codes, scales, sums, stream, size, Value(),
-                               format, n, k, integer, tiled)
-                .getResult();
+  return ContractOp::create(builder, loc, RankedTensorType::get({m, n}, f32),
+                            codes, scales, sums, stream, size, Value(), format,
+                            n, k, integer, tiled)
+      .getResult();
+}
+
+LogicalResult Materializer::convert(LinearOp op) {
+  OpBuilder builder(op);
+  Location loc = op.getLoc();
+  if (!WeightEvaluator::isWeight(op.getWeight()))
+    return op.emitError() << "the weight of a linear layer must depend on "
+                             "initializers only";
+  auto quantize = op.getInput().getDefiningOp<QuantizeOp>();
+  FailureOr<Packed> weight =
+      pack(op, op.getWeight(), op.getRole().value_or("other"),
+           op.getBlock().value_or(-1), quantize != nullptr);
+  if (failed(weight))
+    return failure();
+  // Levels that are no integers meet the numbers of the codes.
+  bool integer = quantize && weight->format->isInteger();
+  Value x = quantize ? quantize.getInput() : op.getInput();
+  Value rows = flattenRows(builder, loc, x), rounded = rows;
+  const OutlierPlace &outliers = weight->outliers;
+  if (quantize && (!integer || outliers.format))
+    rounded = roundRows(builder, loc, rows);
+  int64_t n = shapeOf(op.getWeight())[0];
+  SectionAttr whole = weight->section;
+  auto piece = [&](int64_t from, int64_t to) {
+    return SectionAttr::get(context, whole.getOffset() + from, to - from);
+  };
+  SectionAttr codes = outliers.format ? piece(0, outliers.columnsAt) : whole;
+  Value y = product(builder, loc, integer ? rows : rounded, codes,
+                    *weight->format, n, integer);
+  if (outliers.format) {
+    Value columns = packedValue(
+        builder, loc,
+        piece(outliers.columnsAt, outliers.columnsAt + 4 * outliers.count),
+        RankedTensorType::get({outliers.count}, builder.getI32Type()));
+    Value more =
+        product(builder, loc, chooseColumns(builder, loc, rounded, columns),
+                piece(outliers.codesAt, outliers.end), *outliers.format, n,
+                /*integer=*/false);
+    y = addTo(builder, loc, y, more);
+  }
   y = restoreRows(builder, loc, y, x, cast<RankedTensorType>(op.getType()));
   if (op.getBias())
-    y = addBias(builder, loc, y, op.getBias());
+    y = addTo(builder, loc, y, op.getBias());
   op.replaceAllUsesWith(y);
   op.erase();
   return success();
@@ -541,6 +592,9 @@ LogicalResult Materializer::convert(EmbeddingOp op) {
   FailureOr<Packed> weight = pack(op, op.getTable(), "embedding", -1);
   if (failed(weight))
     return failure();
+  if (weight->outliers.format)
+    return op.emitError("a table of embeddings cannot have outlier columns; "
+                        "give its layer another quantizer");
   ArrayRef<int64_t> shape = shapeOf(op.getTable());
   int64_t n = shape[0], k = shape[1];
   auto idsType = cast<RankedTensorType>(op.getIds().getType());
