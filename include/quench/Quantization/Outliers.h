@@ -7,8 +7,8 @@
 //
 // A few columns of a weight may have a second code, in a format of their own
 // (VPTQ's outlier columns, arXiv 2409.17066, with a codebook and shorter
-// vectors of their own; SpQR's are of this kind, too). The weight is then what
-// its codes say plus what those of the columns say:
+// vectors of their own; those of LLM.int8(), arXiv 2208.07339, are in halves).
+// The weight is then what its codes say plus what those of the columns say:
 //
 //   y = x W^T + x[columns] C^T
 //
