@@ -25,15 +25,19 @@ def write_recipe(path, fmt, quantizer, rotate="none", tables="keep"):
 
 
 class Results(dict):
-    """Measured rows by their keys, saved after each."""
+    """Measured rows by their keys, saved after each. Several processes may measure rows of one file."""
 
     def __init__(self, path):
         self.path = path
-        if os.path.exists(path):
-            with open(path) as f:
+        self.load()
+
+    def load(self):
+        if os.path.exists(self.path):
+            with open(self.path) as f:
                 self.update(json.load(f))
 
     def add(self, key, row):
+        self.load()
         self[key] = row
         print(f"{key}: {row}", flush=True)
         with open(self.path + ".new", "w") as f:
