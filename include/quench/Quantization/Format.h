@@ -80,7 +80,7 @@ struct BlockLayout {
   std::vector<Component> components;
   std::vector<Part> parts;
   /// Passes whose row blocks are interleaved: 1, or 2 where 64 rows of a
-  /// codeword shall lie side by side.
+  /// codeword shall lie side by side; then all units are kBlockRows bytes.
   int64_t sharedPasses = 1;
   /// Position in the stored activations -> column of the block. Empty:
   /// identity. It never leaves a group or a step.
