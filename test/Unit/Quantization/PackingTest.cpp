@@ -389,8 +389,9 @@ TEST(Packing, GroupsAsAKernelReadsThem) {
       for (int64_t half = 0; half < kPassBlocks; ++half) {
         std::vector<uint8_t> block(layout.bytes);
         for (int64_t i = 0; i < layout.bytes; ++i)
-          block[i] = stream[shape.headerBytes + b * layout.rowBlocks() * layout.bytes +
-                            interleavedOffset(layout, half, i)];
+          block[i] =
+              stream[shape.headerBytes + b * layout.rowBlocks() * layout.bytes +
+                     interleavedOffset(layout, half, i)];
         HostRegisters registers(block);
         llvm::SmallVector<Plane> planes;
         f.decodePlanes(registers, false, planes);
