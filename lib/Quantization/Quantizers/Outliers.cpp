@@ -203,6 +203,8 @@ Outliers::quantize(const QuantizeProblem &problem) const {
   result->loss = quantizationLoss(problem, decoded.data());
   result->note += (result->note.empty() ? "" : "; ") + std::to_string(n) +
                   " outlier columns in " + format.spec();
+  if (!coded->note.empty())
+    result->note += " (" + coded->note + ")";
   result->outliers =
       OutlierColumns{&format, std::move(columns), std::move(coded->encoded)};
   return result;
