@@ -323,6 +323,7 @@ TEST(Kernels, Lookup) {
                          "trellis<3>",
                          "trellis<2, code = 3inst>",
                          "aqlm<1x12, group = 8>",
+                         "aqlm<2x8, group = 8>",
                          "split<columns, binary, binary>",
                          "trellis<4, scale = tensor>"};
   constexpr int64_t n = 50, k = 100;
@@ -391,6 +392,16 @@ TEST(Kernels, Accumulate) {
       expectSameBits(got, want, "accumulate");
     }
   }
+  // Two workers meet within a pair of passes: each row is added to once.
+  const Format *format = formatOf("aqlm<2x8, group = 8>");
+  Contraction plain({format, 300, 64, true, true, false}, false);
+  Contraction adds({format, 300, 64, true, true, true}, false);
+  Weight weight(*format, 300, 64, 5);
+  std::vector<float> x = randomRows(1, 64, 6);
+  std::vector<float> want = plain.run(weight, x, 1, false);
+  for (float &v : want)
+    v += 0.25f;
+  expectSameBits(adds.run(weight, x, 1, false, true, 0.25f), want, "a pair");
 }
 
 /// Compiled slowly: vectors of any target become many instructions.
