@@ -8,6 +8,9 @@
 #include "quench/Training/Tune.h"
 #include "Parameters.h"
 #include "TuneBlocks.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Linalg/IR/Linalg.h"
+#include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "quench/Training/Loss.h"
 #include "llvm/ADT/MapVector.h"
 #include <cmath>
@@ -99,7 +102,7 @@ private:
   /// What the float model's last ops read, by sample.
   std::vector<Interpreter::Values> beforeTail;
   int64_t tailBytes = 0;
-  /// Layers and norms that got a new vector, with its leaf.
+  /// Layers, norms and maps that got a new vector, with its leaf.
   SmallVector<std::pair<Operation *, qn::WeightOp>> added;
   std::vector<std::unique_ptr<Parameters>> parameters;
   llvm::MapVector<Operation *, WeightParameters *> scales;
@@ -155,6 +158,38 @@ Error Tuner::addVector(Value value) {
 // Vectors that were not there
 //===----------------------------------------------------------------------===//
 
+/// A product with the vector, for each vector along the last axis.
+static Value scaled(OpBuilder &builder, Location loc, Value input,
+                    Value vector) {
+  auto type = cast<RankedTensorType>(input.getType());
+  unsigned rank = type.getRank();
+  AffineMap all = builder.getMultiDimIdentityMap(rank);
+  AffineMap last = AffineMap::get(rank, 0, builder.getAffineDimExpr(rank - 1));
+  Value init = tensor::EmptyOp::create(
+      builder, loc, tensor::getMixedSizes(builder, loc, input),
+      type.getElementType());
+  SmallVector<utils::IteratorType> loops(rank, utils::IteratorType::parallel);
+  return linalg::GenericOp::create(
+             builder, loc, init.getType(), ValueRange{input, vector}, init,
+             ArrayRef<AffineMap>{all, last, all}, loops,
+             [](OpBuilder &b, Location loc, ValueRange args) {
+               Value product = arith::MulFOp::create(b, loc, args[0], args[1]);
+               linalg::YieldOp::create(b, loc, product);
+             })
+      .getResult(0);
+}
+
+/// A map on line of f32 that nothing but quantized layers read.
+static bool turnsQuantized(qn::MapOp map) {
+  auto type = cast<RankedTensorType>(map.getInput().getType());
+  return type.getElementType().isF32() && map.getAxis() == type.getRank() - 1 &&
+         !map->use_empty() &&
+         llvm::all_of(map->getUsers(), [](Operation *user) {
+           auto linear = dyn_cast<qn::LinearOp>(user);
+           return linear && linear.getWeight().getDefiningOp<qn::QuantizeOp>();
+         });
+}
+
 Error Tuner::addMissing() {
   auto make = [&](Operation *op, int64_t size, float number, StringRef name) {
     OpBuilder builder(op);
@@ -184,16 +219,36 @@ Error Tuner::addMissing() {
       linear.getBiasMutable().assign(
           make(op, type.getDimSize(type.getRank() - 1), 0, "tuned.bias"));
     }
+    if (auto map = dyn_cast<qn::MapOp>(op);
+        map && options.newSigns && turnsQuantized(map)) {
+      auto type = cast<RankedTensorType>(map.getInput().getType());
+      Value vector =
+          make(op, type.getDimSize(type.getRank() - 1), 1, "tuned.signs");
+      OpBuilder builder(op);
+      map.getInputMutable().assign(
+          scaled(builder, op->getLoc(), map.getInput(), vector));
+    }
   }
   return Error::success();
+}
+
+/// Undoes what scaled() made in front of the map.
+static void removeScaled(qn::MapOp map) {
+  auto product = map.getInput().getDefiningOp<linalg::GenericOp>();
+  map.getInputMutable().assign(product.getInputs()[0]);
+  Operation *init = product.getOutputs()[0].getDefiningOp();
+  product.erase();
+  init->erase(); // sizes that nobody reads any more are folded away later
 }
 
 void Tuner::removeAdded() {
   for (auto [op, leaf] : added) {
     if (auto norm = dyn_cast<qn::NormOp>(op))
       norm.getGainMutable().clear();
+    else if (auto linear = dyn_cast<qn::LinearOp>(op))
+      linear.getBiasMutable().clear();
     else
-      cast<qn::LinearOp>(op).getBiasMutable().clear();
+      removeScaled(cast<qn::MapOp>(op));
     symbols.erase(symbols.lookup(leaf.getInitializer()));
     leaf.erase();
   }
@@ -244,6 +299,9 @@ Error Tuner::prepare() {
         QUENCH_CHECK(addVector(norm.getBias()));
     }
   }
+  for (auto [op, leaf] : added)
+    if (isa<qn::MapOp>(op))
+      QUENCH_CHECK(addVector(leaf));
   for (Operation *op : weights)
     if (options.scales)
       QUENCH_CHECK(addScales(cast<qn::QuantizeOp>(op)));

@@ -37,8 +37,10 @@ struct TuneOptions {
   double rate = 4e-3;
   bool scales = true, gains = true, biases = true;
   /// Norms without a gain (a rotation moved it into the layers behind) get one;
-  /// quantized layers without a bias get one. Both are stored in f32.
-  bool newGains = true, newBiases = false;
+  /// quantized layers without a bias get one; so do maps on line in front of
+  /// quantized layers, for each number they read: the sign vectors of QuIP#
+  /// (arXiv 2402.04396, section 5), all of them 1 before. Stored in f32.
+  bool newGains = true, newBiases = false, newSigns = false;
   /// Memory for values between forward and backward, and as much again for
   /// what is kept of the float model.
   int64_t keptBytes = int64_t(2) << 30;

@@ -8,9 +8,11 @@
 #include "quench/Training/Tune.h"
 #include "Model.h"
 #include "Parameters.h"
+#include "mlir/Dialect/Linalg/IR/Linalg.h"
 #include "mlir/IR/Builders.h"
 #include "mlir/IR/Verifier.h"
 #include "quench/Dialect/Quench/IR/Quench.h"
+#include "quench/Dialect/Quench/Transforms/InsertMaps.h"
 #include "quench/Dialect/Quench/Transforms/Weights.h"
 #include "quench/Interpreter/LanguageModel.h"
 #include "quench/Quantization/Packing.h"
@@ -336,6 +338,46 @@ TEST(Tuning, AddsGains) {
       EXPECT_EQ(static_cast<bool>(op.getGain()), !report.undone);
     EXPECT_EQ(countInitializers(), before + (report.undone ? 0 : norms.size()));
     EXPECT_TRUE(succeeded(verify(model->module())));
+  }
+}
+
+/// Maps on line in front of quantized layers get sign vectors, whose gradients
+/// are those of the loss; without gain nothing of them is left.
+TEST(Tuning, AddsSigns) {
+  for (double rate : {5e-3, 100.0}) {
+    auto model = TestModel::load("models/llm-stories260k");
+    if (!model)
+      GTEST_SKIP() << "no shared models";
+    InsertMapsOptions maps;
+    maps.rotateDown = true;
+    ASSERT_TRUE(succeeded(insertMaps(model->module(), maps)));
+    quantizeLayers(*model, "int<3>");
+    model->reset();
+    auto countProducts = [&] {
+      int count = 0;
+      model->main().walk([&](qn::MapOp map) {
+        auto product = map.getInput().getDefiningOp<linalg::GenericOp>();
+        count += product && product.getInputs().size() == 2 &&
+                 product.getInputs()[1].getDefiningOp<qn::WeightOp>();
+      });
+      return count;
+    };
+    ASSERT_EQ(countProducts(), 0);
+    TuneOptions options;
+    options.steps = 8;
+    options.rate = rate;
+    options.scales = options.biases = options.gains = false;
+    options.newSigns = true;
+    TuneReport report;
+    llvm::cantFail(tuneModel(model->module(), model->files(),
+                             samplesOf(*model, 4, 64),
+                             std::make_unique<NoWeights>(), options, report));
+    EXPECT_EQ(report.numbers, 5 * 172);
+    EXPECT_EQ(report.undone, rate == 100);
+    EXPECT_EQ(countProducts(), report.undone ? 0 : 5);
+    EXPECT_TRUE(succeeded(verify(model->module())));
+    if (!report.undone)
+      EXPECT_LT(report.after, report.before);
   }
 }
 
