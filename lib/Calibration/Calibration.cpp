@@ -6,6 +6,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "quench/Calibration/Calibration.h"
+#include "OutputMoments.h"
 #include "Store.h"
 #include "Targets.h"
 #include "quench/Calibration/Cache.h"
@@ -13,6 +14,7 @@
 #include "quench/Dialect/Quench/Transforms/Weights.h"
 #include "quench/Runtime/Hash.h"
 #include "quench/Support/ModelFiles.h"
+#include "quench/Support/Try.h"
 #include "quench/Training/Sensitivity.h"
 #include "llvm/ADT/MapVector.h"
 #include "llvm/ADT/SmallString.h"
@@ -57,11 +59,14 @@ private:
   Error findTargets();
   Error needsData() const;
   Expected<std::string> runFolder(const CalibrationData &data);
-  Expected<std::string> rowWeightsPath(const CalibrationData &data);
+  Expected<std::string> gradientPath(const CalibrationData &data,
+                                     StringRef what, StringRef ending);
   Expected<bool> isComplete();
   Expected<std::vector<Sample>> samplesOf(const CalibrationData &data);
   Error tune(const CalibrationData &data, CalibratedWeights &result);
-  Error weighRows(const CalibrationData &data);
+  Error findGradients(const CalibrationData &data);
+  bool loadRowWeights(StringRef path);
+  Error keepRowWeights(StringRef path, std::vector<LayerSensitivity> layers);
   Error walk(const CalibrationData &data, CalibratedWeights &result);
   Expected<HostTensor> quantize(LayerProblem &problem);
   Expected<HostTensor> plain(Value value);
@@ -74,6 +79,7 @@ private:
   llvm::DenseMap<Operation *, const Quantizer *> quantizers;
   std::unique_ptr<QuantizedStore> store;
   llvm::DenseMap<Operation *, std::vector<float>> rowWeights;
+  std::optional<OutputMoments> outputMoments;
   std::set<std::string> notes;
 };
 } // namespace
@@ -106,17 +112,18 @@ Error ModelQuantizer::needsData() const {
       "--tokenizer) or token ids [samples, tokens] as .npy");
 }
 
-/// What tokens count depends on the maps of a recipe, not on its formats.
-Expected<std::string>
-ModelQuantizer::rowWeightsPath(const CalibrationData &data) {
-  std::string text = data.fingerprint();
+/// Gradients depend on the maps of a recipe, not on its formats.
+Expected<std::string> ModelQuantizer::gradientPath(const CalibrationData &data,
+                                                   StringRef what,
+                                                   StringRef ending) {
+  std::string text = data.fingerprint() + what.str();
   module.walk([&](qn::LinearOp op) {
     Value weight = op.getWeight();
     if (auto quantize = weight.getDefiningOp<qn::QuantizeOp>())
       weight = quantize.getInput();
     text += WeightEvaluator::key(weight) + "\n";
   });
-  return cachePath(module, files, options.cache, text, ".tokens");
+  return cachePath(module, files, options.cache, text, ending);
 }
 
 Expected<std::string> ModelQuantizer::runFolder(const CalibrationData &data) {
@@ -203,6 +210,8 @@ Expected<HostTensor> ModelQuantizer::quantize(LayerProblem &layer) {
   problem.rows = layer.rows;
   problem.cols = layer.cols;
   problem.threads = options.threads;
+  if (quantizers[op]->usesOutputMoments())
+    problem.outputMoments = outputMoments->of(layer.weight);
   std::string note;
   if ((*inputs)->count)
     problem.hessian = (*inputs)->second.data();
@@ -296,29 +305,18 @@ Error ModelQuantizer::tune(const CalibrationData &data,
   return Error::success();
 }
 
-Error ModelQuantizer::weighRows(const CalibrationData &data) {
-  Expected<std::string> path = rowWeightsPath(data);
-  if (!path)
-    return path.takeError();
-  auto main = module.lookupSymbol<func::FuncOp>("main");
-  if (std::optional<CacheReader> found = CacheReader::open(*path)) {
-    main.walk(
-        [&](qn::LinearOp op) { rowWeights[op] = found->numbers<float>(); });
-    return Error::success();
-  }
-  Expected<std::vector<Sample>> samples = samplesOf(data);
-  if (!samples)
-    return samples.takeError();
-  SensitivityOptions sensing;
-  sensing.progress = [&](int64_t done, int64_t total) {
-    if (options.progress)
-      options.progress("gradients", "", done, total);
-  };
-  Expected<std::vector<LayerSensitivity>> layers =
-      layerSensitivities(module, files, *samples, sensing);
-  if (!layers)
-    return layers.takeError();
-  for (LayerSensitivity &layer : *layers) {
+bool ModelQuantizer::loadRowWeights(StringRef path) {
+  std::optional<CacheReader> found = CacheReader::open(path);
+  if (!found)
+    return false;
+  module.lookupSymbol<func::FuncOp>("main").walk(
+      [&](qn::LinearOp op) { rowWeights[op] = found->numbers<float>(); });
+  return true;
+}
+
+Error ModelQuantizer::keepRowWeights(StringRef path,
+                                     std::vector<LayerSensitivity> layers) {
+  for (LayerSensitivity &layer : layers) {
     double sum = 0;
     for (float weight : layer.tokens)
       sum += weight;
@@ -329,23 +327,56 @@ Error ModelQuantizer::weighRows(const CalibrationData &data) {
     rowWeights[layer.op] = std::move(layer.tokens);
   }
   CacheWriter writer;
-  main.walk([&](qn::LinearOp op) { writer.numbers(rowWeights[op]); });
-  return writer.write(*path);
+  module.lookupSymbol<func::FuncOp>("main").walk(
+      [&](qn::LinearOp op) { writer.numbers(rowWeights[op]); });
+  return writer.write(path);
+}
+
+/// What tokens and outputs count, as far as it is asked for: kept from a run
+/// before, or by the gradients of one run.
+Error ModelQuantizer::findGradients(const CalibrationData &data) {
+  SmallVector<Value> coupled;
+  std::string names;
+  for (Target &target : targets)
+    if (target.quantizer->usesOutputMoments()) {
+      coupled.push_back(target.op.getResult());
+      names += WeightEvaluator::key(target.op.getInput()) + "\n";
+    }
+  if (!options.gradientWeights && coupled.empty())
+    return Error::success();
+  QUENCH_TRY(tokensPath, gradientPath(data, "", ".tokens"));
+  QUENCH_TRY(outputsPath, gradientPath(data, names, ".outputs"));
+  outputMoments.emplace(coupled);
+  bool hasTokens = !options.gradientWeights || loadRowWeights(tokensPath);
+  if (hasTokens && outputMoments->open(outputsPath))
+    return Error::success();
+  QUENCH_CHECK(outputMoments->create(outputsPath));
+  QUENCH_TRY(samples, samplesOf(data));
+  SensitivityOptions sensing;
+  sensing.outputMoments = [&](qn::LinearOp op) {
+    return outputMoments->toWrite(op.getWeight());
+  };
+  sensing.progress = [&](int64_t done, int64_t total) {
+    if (options.progress)
+      options.progress("gradients", "", done, total);
+  };
+  QUENCH_TRY(layers, layerSensitivities(module, files, samples, sensing));
+  QUENCH_CHECK(outputMoments->finish());
+  return keepRowWeights(tokensPath, std::move(layers));
 }
 
 Error ModelQuantizer::walk(const CalibrationData &data,
                            CalibratedWeights &result) {
   WalkOptions walking;
-  if (options.gradientWeights) {
-    if (Error error = weighRows(data))
-      return error;
+  if (Error error = findGradients(data))
+    return error;
+  if (options.gradientWeights)
     walking.rowWeights = [&](qn::LinearOp op) -> llvm::ArrayRef<float> {
       auto found = rowWeights.find(op);
       if (found == rowWeights.end())
         return {};
       return found->second;
     };
-  }
   walking.threads = options.threads;
   walking.floatInputs = options.floatInputs;
   walking.pairInputs = options.floatTargets;

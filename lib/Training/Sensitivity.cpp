@@ -8,6 +8,7 @@
 #include "quench/Training/Sensitivity.h"
 #include "OpGradient.h"
 #include "quench/Training/Loss.h"
+#include <cblas.h>
 
 using namespace mlir;
 using namespace quench;
@@ -37,6 +38,14 @@ static void addRows(LayerSensitivity &layer, const HostTensor &output,
     layer.tokens[first + r] += static_cast<float>(squareG);
     product += squareG * squareY / n;
   }
+}
+
+/// Adds sum over rows of g g^T to the upper triangle.
+static void addMoments(const HostTensor &gradient, float *moments) {
+  int64_t n = gradient.dim(gradient.getRank() - 1);
+  cblas_ssyrk(CblasRowMajor, CblasUpper, CblasTrans, n,
+              n ? gradient.getNumElements() / n : 0, 1.0f,
+              gradient.data<float>(), n, 1.0f, moments, n);
 }
 
 Expected<std::vector<LayerSensitivity>>
@@ -107,6 +116,9 @@ quench::layerSensitivities(ModuleOp module, ModelFiles &files,
               QUENCH_TRY(numbers, raw.convertTo(ElementKind::F32));
               bias = std::move(numbers);
             }
+            if (options.outputMoments)
+              if (float *moments = options.outputMoments(layers[at].op))
+                addMoments(gradient, moments);
             addRows(layers[at], output, gradient,
                     bias ? bias.data<float>() : nullptr, firsts[at],
                     products[at]);
@@ -117,6 +129,12 @@ quench::layerSensitivities(ModuleOp module, ModelFiles &files,
       options.progress(s + 1, samples.size());
   }
   for (auto [layer, product] : llvm::zip(layers, products)) {
+    int64_t n = layer.outputs.size();
+    if (options.outputMoments)
+      if (float *moments = options.outputMoments(layer.op))
+        for (int64_t i = 0; i < n; ++i)
+          for (int64_t j = 0; j < i; ++j)
+            moments[i * n + j] = moments[j * n + i];
     layer.sensitivity = tokens ? 0.5 * product / tokens : 0;
     for (double &square : layer.outputs)
       square /= draws * layer.tokens.size();

@@ -182,7 +182,8 @@ static Value scaled(OpBuilder &builder, Location loc, Value input,
 /// A map on line of f32 that nothing but quantized layers read.
 static bool turnsQuantized(qn::MapOp map) {
   auto type = cast<RankedTensorType>(map.getInput().getType());
-  return type.getElementType().isF32() && map.getAxis() == type.getRank() - 1 &&
+  return type.getElementType().isF32() &&
+         static_cast<int64_t>(map.getAxis()) == type.getRank() - 1 &&
          !map->use_empty() &&
          llvm::all_of(map->getUsers(), [](Operation *user) {
            auto linear = dyn_cast<qn::LinearOp>(user);

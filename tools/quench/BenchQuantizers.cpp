@@ -31,7 +31,7 @@ struct Result {
   double weightBytes() const { return 4.0 * rows * cols; }
 };
 
-/// A weight and the second moments of its inputs.
+/// A weight, the second moments of its inputs and of its outputs' gradients.
 struct Layer {
   Layer(int64_t rows, int64_t cols)
       : rows(rows), cols(cols), weight(rows * cols), hessian(cols * cols) {
@@ -47,10 +47,19 @@ struct Layer {
         hessian[i * cols + j] =
             scale[i] * scale[j] * std::pow(0.9, std::abs(i - j));
   }
+  /// Neighbouring outputs are correlated as inputs are.
+  void addOutputMoments() {
+    outputMoments.resize(rows * rows);
+    for (int64_t i = 0; i < rows; ++i)
+      for (int64_t j = 0; j < rows; ++j)
+        outputMoments[i * rows + j] =
+            static_cast<float>(std::pow(0.9, std::abs(i - j)));
+  }
 
   int64_t rows, cols;
-  std::vector<float> weight;   // [rows][cols]
-  std::vector<double> hessian; // [cols][cols]
+  std::vector<float> weight;        // [rows][cols]
+  std::vector<double> hessian;      // [cols][cols]
+  std::vector<float> outputMoments; // [rows][rows], or empty
 };
 
 } // namespace
@@ -81,7 +90,7 @@ static double processorSeconds() {
   return time.tv_sec + 1e-9 * time.tv_nsec;
 }
 
-static Expected<Result> runCase(const Layer &layer, const Format *format,
+static Expected<Result> runCase(Layer &layer, const Format *format,
                                 const Quantizer *quantizer, int threads) {
   QuantizeProblem problem;
   problem.format = format;
@@ -90,6 +99,11 @@ static Expected<Result> runCase(const Layer &layer, const Format *format,
   problem.cols = layer.cols;
   problem.hessian = layer.hessian.data();
   problem.threads = threads;
+  if (quantizer->usesOutputMoments()) {
+    if (layer.outputMoments.empty())
+      layer.addOutputMoments();
+    problem.outputMoments = layer.outputMoments.data();
+  }
   resetPeakMemory();
   double before = processorSeconds();
   Stopwatch watch;
@@ -143,7 +157,9 @@ Error quench::benchQuantizers(const BenchQuantizersOptions &options,
              "e8p by ldlq",
              "e8p by ldlq<act-order, refit, cd = 1>",
              "trellis<2> by ldlq",
-             "trellis<2> by ldlq<tile-metric>"};
+             "trellis<2> by ldlq<tile-metric>",
+             "int<4, group = 128> by gptq<two-sided>",
+             "trellis<2> by ldlq<two-sided, tile-metric>"};
   std::vector<std::pair<const Format *, const Quantizer *>> pairs;
   for (StringRef text : cases) {
     auto [first, second] = text.split(" by ");

@@ -31,6 +31,9 @@ struct QuantizeProblem {
   const double *hessian = nullptr;
   /// Threads to use at most; results do not depend on it.
   int threads = 1;
+  /// Second moments G of the gradients of the model's loss by the layer's
+  /// outputs, sum of g g^T: [rows][rows]. Null: all outputs count equally.
+  const float *outputMoments = nullptr;
 };
 
 /// What a quantizer made of a weight.
@@ -39,6 +42,8 @@ struct QuantizeResult {
   /// Columns that have a second code; what it says is added.
   std::optional<OutlierColumns> outliers;
   /// tr(E H E^T) / tr(W H W^T) for E = W - W^; without a Hessian |E|^2 / |W|^2.
+  /// With moments of outputs tr(G E H E^T) / tr(W H W^T), G over the mean of
+  /// its diagonal.
   double loss = 0;
   /// What was done instead where the data did not serve (dead columns, more
   /// damping, rounding to nearest); empty: all went as planned.
@@ -52,6 +57,9 @@ public:
   virtual std::string spec() const = 0;
   /// Whether it makes use of second moments. Without them it rounds to nearest.
   virtual bool usesHessian() const = 0;
+  /// Whether it makes use of those of the outputs' gradients, where they are
+  /// known.
+  virtual bool usesOutputMoments() const { return false; }
   /// Error: the format cannot be encoded by this quantizer; says which can.
   virtual llvm::Expected<QuantizeResult>
   quantize(const QuantizeProblem &problem) const = 0;

@@ -59,6 +59,9 @@ struct SensitivityOptions {
   /// Labels are drawn so often for each sample.
   int64_t draws = 1;
   uint64_t seed = 1;
+  /// Where the second moments of g_t, sum over tokens and draws of g g^T, are
+  /// added for a layer: [n][n], zeros at first. Null: nowhere.
+  std::function<float *(qn::LinearOp)> outputMoments;
   /// Memory for values between forward and backward.
   int64_t keptBytes = int64_t(2) << 30;
   /// Called with done and total samples.

@@ -66,13 +66,53 @@ static double weightedSquare(const float *a, const float *b, int64_t rows,
   return sum;
 }
 
+/// tr(G E H E^T), G over the mean of its diagonal.
+static double coupledSquare(const QuantizeProblem &problem,
+                            const float *decoded) {
+  constexpr int64_t kPanel = 256;
+  int64_t rows = problem.rows, cols = problem.cols;
+  const float *moments = problem.outputMoments;
+  double trace = 0;
+  for (int64_t i = 0; i < rows; ++i)
+    trace += moments[i * rows + i];
+  if (!(trace > 0))
+    return weightedSquare(problem.weight, decoded, rows, cols, problem.hessian,
+                          problem.threads);
+  std::vector<float> errors(rows * cols);
+  for (int64_t i = 0; i < rows * cols; ++i)
+    errors[i] = problem.weight[i] - decoded[i];
+  int64_t panels = (cols + kPanel - 1) / kPanel;
+  std::vector<double> sums(panels, 0.0);
+  forEachIndex(panels, problem.threads, [&](int64_t p) {
+    int64_t first = p * kPanel, width = std::min(kPanel, cols - first);
+    std::vector<float> square(cols * width), byInputs(rows * width),
+        byOutputs(rows * width);
+    for (int64_t k = 0; k < cols; ++k)
+      for (int64_t i = 0; i < width; ++i)
+        square[k * width + i] =
+            static_cast<float>(problem.hessian[k * cols + first + i]);
+    multiplyAdd(byInputs.data(), width, errors.data(), cols, square.data(),
+                width, rows, width, cols);
+    multiplyAdd(byOutputs.data(), width, moments, rows, errors.data() + first,
+                cols, rows, width, rows);
+    for (int64_t i = 0; i < rows * width; ++i)
+      sums[p] += double(byInputs[i]) * byOutputs[i];
+  });
+  double sum = 0;
+  for (double part : sums)
+    sum += part;
+  return sum * rows / trace;
+}
+
 double quench::quantizationLoss(const QuantizeProblem &problem,
                                 const float *decoded) {
   int64_t n = problem.rows * problem.cols;
   double lost = 0, whole = 0;
   if (problem.hessian) {
-    lost = weightedSquare(problem.weight, decoded, problem.rows, problem.cols,
-                          problem.hessian, problem.threads);
+    lost = problem.outputMoments
+               ? coupledSquare(problem, decoded)
+               : weightedSquare(problem.weight, decoded, problem.rows,
+                                problem.cols, problem.hessian, problem.threads);
     whole = weightedSquare(problem.weight, nullptr, problem.rows, problem.cols,
                            problem.hessian, problem.threads);
   } else {

@@ -31,7 +31,7 @@ namespace {
 
 struct LdlqOptions {
   std::string name;
-  bool actOrder = false, refit = false, bestScale = false;
+  bool actOrder = false, refit = false, bestScale = false, twoSided = false;
   int64_t descents = 0;
   double damping = kDamping;
   SweepOptions sweep;
@@ -42,6 +42,7 @@ public:
   explicit Ldlq(LdlqOptions options) : options(std::move(options)) {}
   std::string spec() const override;
   bool usesHessian() const override { return true; }
+  bool usesOutputMoments() const override { return options.twoSided; }
   llvm::Expected<QuantizeResult>
   quantize(const QuantizeProblem &problem) const override;
 
@@ -58,9 +59,18 @@ public:
 private:
   void prepare();
   void prepareFeedback();
+  void coupleRows();
   float bestScale();
   void encode(const QuantizeProblem &part, const SweepOptions &sweep,
-              bool descend, EncodedRows &encoded);
+              bool whole, EncodedRows &encoded);
+  /// After encode() codes or scales change again.
+  bool improves() const {
+    return !full.panels.empty() && (options.descents > 0 || options.refit);
+  }
+  /// Rows that are coded together where rows know each other.
+  int64_t chunkRows() const {
+    return improves() ? format->tileRows() : codedRows(*format, kChunk);
+  }
   /// The only scale is that of the whole weight.
   bool scalesTensor() const {
     return !format->hasScale() && format->hasTensorScale();
@@ -76,6 +86,7 @@ private:
   const Format *format;
   std::optional<LevelTable> levels;
   Feedback triangular, full;
+  std::unique_ptr<RowCoupling> coupling;
 };
 
 } // namespace
@@ -143,6 +154,27 @@ void LdlqRun::prepareFeedback() {
   }
 }
 
+/// Feedback between rows. Rows that are changed once more after they are coded
+/// come one after the other: those behind them need their last errors.
+void LdlqRun::coupleRows() {
+  if (!options.twoSided)
+    return;
+  if (!problem.outputMoments)
+    return note("no second moments of the outputs: one-sided");
+  int64_t n = problem.rows;
+  std::vector<double> copy(problem.outputMoments,
+                           problem.outputMoments + n * n);
+  Moments moments(copy.data(), n);
+  for (double damping = std::max(options.damping, kDamping);
+       damping < 1.1 && moments.badColumns() < n && !coupling; damping *= 10) {
+    moments.damp(damping);
+    coupling = RowCoupling::create(moments, problem.cols, format->tileRows(),
+                                   chunkRows(), problem.threads);
+  }
+  if (!coupling)
+    note("the second moments of the outputs do not serve: one-sided");
+}
+
 void LdlqRun::prepare() {
   FitOptions fit;
   fit.search = options.sweep.search;
@@ -159,24 +191,27 @@ void LdlqRun::prepare() {
 }
 
 /// Codes the rows of `part`, whose tensor scale and table are in `encoded`.
+/// `whole`: it is the whole weight, and all that is asked for is done.
 void LdlqRun::encode(const QuantizeProblem &part, const SweepOptions &sweep,
-                     bool descend, EncodedRows &encoded) {
+                     bool whole, EncodedRows &encoded) {
   int64_t rows = part.rows, cols = part.cols;
   encoded.rows = rows;
   encoded.cols = cols;
   encoded.codes.resize(codedRows(*format, rows) * codesPerRow(*format, cols));
   encoded.params.resize(codedRows(*format, rows) * format->groupsPerRow(cols));
-  int64_t chunk = codedRows(*format, kChunk);
+  int64_t chunk = whole && coupling ? chunkRows() : codedRows(*format, kChunk);
   int64_t chunks = (rows + chunk - 1) / chunk;
-  bool refitTensor = descend && options.refit && format->hasTensorScale() &&
+  bool refitTensor = whole && options.refit && format->hasTensorScale() &&
                      !full.panels.empty();
   std::vector<RowSweep::ScaleSums> sums(refitTensor ? chunks : 0);
   forEachIndex(chunks, problem.threads, [&](int64_t i) {
     int64_t first = i * chunk, count = std::min(chunk, rows - first);
     RowSweep some(*format, part.weight, first, count, cols, encoded.tensorScale,
                   sweep, levels ? &*levels : nullptr);
+    if (whole && coupling)
+      some.couple(*coupling, improves());
     some.encode(triangular);
-    if (descend && !full.panels.empty()) {
+    if (whole && !full.panels.empty()) {
       for (int64_t pass = 0; pass < options.descents; ++pass)
         some.descend(full, options.refit, /*recode=*/true);
       if (options.refit)
@@ -184,6 +219,8 @@ void LdlqRun::encode(const QuantizeProblem &part, const SweepOptions &sweep,
     }
     if (refitTensor)
       sums[i] = some.scaleSums(full);
+    if (whole && coupling && improves())
+      some.publish(triangular);
     some.store(encoded);
   });
   RowSweep::ScaleSums total;
@@ -213,6 +250,7 @@ float LdlqRun::bestScale() {
   QuantizeProblem part = problem;
   part.weight = sample.data();
   part.rows = count * tile;
+  part.outputMoments = nullptr;
   auto lossOf = [&](float scale) {
     EncodedRows encoded;
     encoded.tensorScale = result.encoded.tensorScale;
@@ -221,7 +259,7 @@ float LdlqRun::bestScale() {
     sweep.scale = scale;
     if (scalesTensor())
       encoded.tensorScale *= scale / options.sweep.scale;
-    encode(part, sweep, /*descend=*/false, encoded);
+    encode(part, sweep, /*whole=*/false, encoded);
     decodeRows(*problem.format, encoded, decoded.data());
     double loss = quantizationLoss(part, decoded.data());
     return std::isfinite(loss) ? loss : HUGE_VAL;
@@ -254,8 +292,10 @@ QuantizeResult LdlqRun::run() {
     if (scalesTensor())
       result.encoded.tensorScale *= sweep.scale / options.sweep.scale;
   }
-  encode(problem, sweep, /*descend=*/true, result.encoded);
+  coupleRows();
+  encode(problem, sweep, /*whole=*/true, result.encoded);
   triangular = full = Feedback();
+  coupling.reset();
   std::vector<float> decoded(problem.rows * problem.cols);
   decodeRows(*problem.format, result.encoded, decoded.data());
   result.loss = quantizationLoss(problem, decoded.data());
@@ -268,6 +308,7 @@ std::string Ldlq::spec() const {
     if (given)
       arguments.push_back(name);
   };
+  flag(options.twoSided, "two-sided");
   flag(options.actOrder, "act-order");
   flag(options.sweep.staticGroups, "static-groups");
   flag(options.sweep.search, "search");
@@ -304,6 +345,7 @@ makeLdlq(const FormatArgs &args) {
   FormatArgReader reader(args);
   LdlqOptions options;
   options.name = args.name;
+  options.twoSided = reader.flag("two-sided");
   options.actOrder = reader.flag("act-order");
   options.sweep.staticGroups = reader.flag("static-groups");
   options.sweep.search = reader.flag("search");
@@ -325,7 +367,8 @@ makeLdlq(const FormatArgs &args) {
 }
 
 static const char kHelp[] =
-    "<act-order, static-groups, search, best-scale, tile-metric, refit, "
+    "<two-sided, act-order, static-groups, search, best-scale, tile-metric, "
+    "refit, "
     "stochastic, seed = N, cd = N, damp = D, scale = C>";
 
 static QuantizerRegistration

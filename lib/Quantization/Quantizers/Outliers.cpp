@@ -49,6 +49,9 @@ public:
     return formatSpec("outliers", arguments);
   }
   bool usesHessian() const override { return true; }
+  bool usesOutputMoments() const override {
+    return quantizer.usesOutputMoments();
+  }
   Expected<QuantizeResult>
   quantize(const QuantizeProblem &problem) const override;
 
@@ -191,6 +194,7 @@ Outliers::quantize(const QuantizeProblem &problem) const {
   last.rows = rows;
   last.cols = n;
   last.hessian = own.data();
+  last.outputMoments = problem.outputMoments;
   last.threads = problem.threads;
   Expected<QuantizeResult> coded = quantizer.quantize(last);
   if (!coded)

@@ -50,8 +50,8 @@ void RowSweep::reorder(const CodePlan &plan) {
   if (order == plan.order)
     return;
   std::vector<float> natural(cols);
-  for (std::vector<float> *matrix : {&weights, &errors})
-    for (int64_t row = 0; row < rows; ++row) {
+  for (std::vector<float> *matrix : {&weights, &errors, &shifts})
+    for (int64_t row = 0; row < rows && !matrix->empty(); ++row) {
       float *values = at(*matrix, row, 0);
       for (int64_t place = 0; place < cols; ++place)
         natural[order[place]] = values[place];
@@ -59,6 +59,59 @@ void RowSweep::reorder(const CodePlan &plan) {
         values[place] = natural[plan.order[place]];
     }
   order = plan.order;
+}
+
+//===----------------------------------------------------------------------===//
+// Other rows
+//===----------------------------------------------------------------------===//
+
+void RowSweep::couple(RowCoupling &others, bool whole) {
+  coupling = &others;
+  tellsWhole = whole;
+  shifts.resize(rows * cols);
+}
+
+/// What rows of other chunks add to the weights of a batch.
+void RowSweep::receive(const CodeBatch &batch) {
+  coupling->await(first, batch.end());
+  for (int64_t row = 0; row < rows; ++row)
+    std::fill_n(at(shifts, row, batch.place), batch.width, 0.0f);
+  coupling->feed(first, rows, 0, first, batch.place, batch.width,
+                 at(shifts, 0, batch.place), cols);
+  for (int64_t row = 0; row < rows; ++row)
+    for (int64_t i = 0; i < batch.width; ++i)
+      at(weights, row, batch.place)[i] += at(shifts, row, batch.place)[i];
+}
+
+/// What rows of this chunk add to some places of others.
+void RowSweep::receive(const Spot &spot, int64_t height, int64_t place,
+                       int64_t width) {
+  if (spot.row == 0)
+    return;
+  std::vector<float> more(height * width);
+  coupling->feed(first + spot.row, height, first, first + spot.row, place,
+                 width, more.data(), width);
+  for (int64_t r = 0; r < height; ++r)
+    for (int64_t i = 0; i < width; ++i) {
+      float add = more[r * width + i];
+      at(shifts, spot.row + r, place)[i] += add;
+      at(weights, spot.row + r, place)[i] += add;
+      target({spot.feedback, spot.batchIndex, spot.row + r}, place)[i] += add;
+    }
+}
+
+/// The errors of some places, of the weights as they were given.
+void RowSweep::tell(int64_t row, int64_t count, int64_t place, int64_t width) {
+  for (int64_t r = row; r < row + count; ++r)
+    for (int64_t i = place; i < place + width; ++i)
+      coupling->errors(first + r)[i] =
+          errors[r * cols + i] - shifts[r * cols + i];
+}
+
+void RowSweep::publish(const Feedback &feedback) {
+  reorder(feedback.plan);
+  tell(0, rows, 0, cols);
+  coupling->publish(first, cols);
 }
 
 /// The targets of a batch, but for the errors that blocks of it will make.
@@ -211,7 +264,8 @@ bool RowSweep::codeBlock(const Spot &spot, const CodeBlock &block,
   uint32_t *stored = codes.data() + spot.row * perRow + block.code;
   if (tiles) {
     used = groups == 0 ? nullptr : &paramsOf(spot.row, 0);
-    const float *rowsThatCount = height == tileRows ? nullptr : realRows.data();
+    const float *rowsThatCount =
+        height == tileRows && !coupling ? nullptr : realRows.data();
     if ((format.codesInMetric() ||
          (options.tileMetric && block.width == tileColumns)) &&
         !spot.feedback.moments.empty())
@@ -256,7 +310,8 @@ void RowSweep::visitBlock(const Spot &spot, const CodeBlock &block,
                           bool descent) {
   int64_t height = std::min(format.tileRows(), rows - spot.row);
   std::fill(realRows.begin(), realRows.end(), 0.0f);
-  std::fill_n(realRows.begin(), height, 1.0f);
+  for (int64_t r = 0; r < height; ++r)
+    realRows[r] = coupling ? coupling->cost(first + spot.row + r) : 1.0f;
   aimAtTarget(spot, block, height);
   codeBlock(spot, block, height, descent);
   // Tiles are long to code, and gain less.
@@ -272,11 +327,24 @@ void RowSweep::sweep(const Feedback &feedback, bool descent, bool refit,
   targets.resize(rows * plan.widestBatch);
   for (int64_t index = 0, end = plan.batches.size(); index < end; ++index) {
     const CodeBatch &batch = plan.batches[index];
+    bool coupled = coupling && !descent;
+    if (coupled)
+      receive(batch);
     startBatch(feedback, index);
     if (format.hasTiles()) {
       for (int64_t b = batch.firstBlock; b < batch.endBlock; ++b)
-        for (int64_t row = 0; row < rows; row += format.tileRows())
-          visitBlock({feedback, index, row}, plan.blocks[b], descent);
+        for (int64_t row = 0; row < rows; row += format.tileRows()) {
+          const CodeBlock &block = plan.blocks[b];
+          Spot spot{feedback, index, row};
+          int64_t height = std::min(format.tileRows(), rows - row);
+          if (coupled)
+            receive(spot, height, block.place, block.width);
+          visitBlock(spot, block, descent);
+          if (coupled)
+            tell(row, height, block.place, block.width);
+        }
+      if (coupled && !tellsWhole)
+        coupling->publish(first, batch.end());
       continue;
     }
     bool fits = groups != 0 && plan.wholeGroups &&
@@ -284,6 +352,8 @@ void RowSweep::sweep(const Feedback &feedback, bool descent, bool refit,
     for (int64_t row = 0; row < rows; ++row) {
       Spot spot{feedback, index, row};
       int64_t group = -1;
+      if (coupled)
+        receive(spot, 1, batch.place, batch.width);
       for (int64_t b = batch.firstBlock; b < batch.endBlock; ++b) {
         const CodeBlock &block = plan.blocks[b];
         if (fits && block.group != group) {
@@ -296,7 +366,11 @@ void RowSweep::sweep(const Feedback &feedback, bool descent, bool refit,
         if (recode)
           visitBlock(spot, block, descent);
       }
+      if (coupled)
+        tell(row, 1, batch.place, batch.width);
     }
+    if (coupled && !tellsWhole)
+      coupling->publish(first, batch.end());
   }
 }
 

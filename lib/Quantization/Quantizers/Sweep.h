@@ -14,7 +14,7 @@
 #ifndef QUENCH_LIB_QUANTIZATION_QUANTIZERS_SWEEP_H
 #define QUENCH_LIB_QUANTIZATION_QUANTIZERS_SWEEP_H
 
-#include "Quantizers/Factor.h"
+#include "Quantizers/Coupling.h"
 #include "quench/Quantization/Quantizer.h"
 
 namespace quench {
@@ -44,6 +44,12 @@ public:
   RowSweep(const Format &format, const float *weight, int64_t first,
            int64_t rows, int64_t cols, float tensorScale,
            const SweepOptions &options, const LevelTable *levels);
+  /// What other rows of the weight miss is fed to these ones from now on.
+  /// `whole`: these tell theirs by publish(), not batch by batch.
+  void couple(RowCoupling &others, bool whole);
+  /// Tells the errors of all columns to the rows that come after. `feedback` is
+  /// that of encode().
+  void publish(const Feedback &feedback);
 
   /// LDLQ: fits the scales and gives every block a code. Rounds to nearest
   /// where the feedback is empty.
@@ -87,6 +93,9 @@ private:
   void sweep(const Feedback &feedback, bool descent, bool refit, bool recode);
   void reorder(const CodePlan &plan);
   void startBatch(const Feedback &feedback, int64_t batch);
+  void receive(const CodeBatch &batch);
+  void receive(const Spot &spot, int64_t height, int64_t place, int64_t width);
+  void tell(int64_t row, int64_t count, int64_t place, int64_t width);
   void push(const Spot &spot, int64_t fromPlace, const CodeBlock &block,
             const float *changes);
 
@@ -136,10 +145,13 @@ private:
   std::vector<int32_t> order;         // of the columns of weights and errors
   std::vector<float> weights, errors; // [rows][cols]
   std::vector<float> targets;         // [rows][width of the batch]
-  std::vector<uint32_t> codes;        // [coded rows][perRow]
-  std::vector<GroupParams> params;    // [coded rows][groups]
-  std::vector<float> word, decoded;   // of one block or tile
-  std::vector<float> realRows;        // 1 for those of a tile, 0 for padding
+  RowCoupling *coupling = nullptr;
+  bool tellsWhole = false;
+  std::vector<float> shifts;        // of the weights by other rows' errors
+  std::vector<uint32_t> codes;      // [coded rows][perRow]
+  std::vector<GroupParams> params;  // [coded rows][groups]
+  std::vector<float> word, decoded; // of one block or tile
+  std::vector<float> realRows;      // costs of those of a tile, 0 for padding
   std::vector<uint32_t> tileCodes;
 };
 

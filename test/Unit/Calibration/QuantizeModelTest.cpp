@@ -9,6 +9,7 @@
 #include "quench/Calibration/Calibration.h"
 #include "quench/Dialect/Quench/Transforms/Weights.h"
 #include "quench/Interpreter/Interpreter.h"
+#include <filesystem>
 
 using namespace mlir;
 using namespace quench;
@@ -190,4 +191,42 @@ TEST_F(QuantizeModel, TellsOfFewRows) {
   CalibratedWeights result = quantize(model);
   ASSERT_EQ(result.notes.size(), 2u);
   EXPECT_NE(result.notes[0].find("16 rows"), std::string::npos);
+}
+
+/// The moments of the outputs are kept for other formats and quantizers on the
+/// same model and data; what was not written whole is not used.
+TEST_F(QuantizeModel, MomentsOfOutputs) {
+  int gradients = 0;
+  options.progress = [&](llvm::StringRef step, llvm::StringRef, int64_t,
+                         int64_t) { gradients += step == "gradients"; };
+  TwoBlocks oneSided("ldlq"), twoSided("ldlq<two-sided>"),
+      ordered("ldlq<two-sided, act-order>");
+  quantize(oneSided);
+  auto before = weightFiles();
+  EXPECT_EQ(gradients, 0);
+  std::filesystem::remove_all(options.cache);
+  CalibratedWeights first = quantize(twoSided);
+  EXPECT_EQ(gradients, 8);
+  EXPECT_NE(weightFiles(), before);
+  EXPECT_TRUE(first.notes.empty());
+  std::string kept;
+  for (auto &[name, contents] : filesOf(options.cache))
+    if (llvm::StringRef(name).ends_with(".outputs")) {
+      EXPECT_EQ(kept, "");
+      kept = name;
+      size_t size = 0;
+      twoSided.main().walk([&](qn::QuantizeOp op) {
+        int64_t n = op.getType().getShape()[0];
+        size += n * n * sizeof(float);
+      });
+      EXPECT_EQ(contents.size(), size);
+    }
+  ASSERT_NE(kept, "");
+  quantize(ordered);
+  EXPECT_EQ(gradients, 8);
+  std::filesystem::resize_file(options.cache + "/" + kept, 100);
+  std::filesystem::remove_all(first.folder);
+  first = {};
+  quantize(twoSided);
+  EXPECT_EQ(gradients, 16);
 }

@@ -415,4 +415,146 @@ TEST(Ldlq, SameOnAnyNumberOfThreads) {
     }
 }
 
+//===----------------------------------------------------------------------===//
+// Feedback between rows
+//===----------------------------------------------------------------------===//
+
+/// Gradients by the outputs: as correlated as inputs are.
+std::vector<float> outputMoments(int64_t rows, uint64_t seed) {
+  Problem other(1, rows, seed);
+  return {other.hessian.begin(), other.hessian.end()};
+}
+
+/// tr(G E H E^T) / tr(W H W^T) from its definition.
+double coupledLoss(const Problem &problem, const std::vector<float> &moments,
+                   const std::vector<float> &decoded) {
+  int64_t rows = problem.rows, cols = problem.cols;
+  double lost = 0, whole = 0, trace = 0;
+  for (int64_t i = 0; i < rows; ++i) {
+    trace += moments[i * rows + i];
+    for (int64_t j = 0; j < rows; ++j)
+      for (int64_t k = 0; k < cols; ++k)
+        for (int64_t l = 0; l < cols; ++l) {
+          double wi = problem.weight[i * cols + k],
+                 wj = problem.weight[j * cols + l],
+                 h = problem.hessian[k * cols + l];
+          lost += moments[i * rows + j] * (wi - decoded[i * cols + k]) * h *
+                  (wj - decoded[j * cols + l]);
+          whole += i == j ? wi * h * wj : 0;
+        }
+  }
+  return lost / (trace / rows) / whole;
+}
+
+/// Row after row is coded by GPTQ's published recursion, after the errors of
+/// the rows before were added with the factors of G.
+TEST(Ldlq, TwoSidedEqualsDefinition) {
+  Problem problem(70, 48, 11);
+  int64_t rows = problem.rows, cols = problem.cols;
+  std::vector<float> moments = outputMoments(rows, 12);
+  Problem other(1, rows, 12);
+  LdlFactors outputs(other.damped(0.01), rows);
+  for (llvm::StringRef spec :
+       {"int<3>", "int<4, group = 16, zero>", "nf4<group = 16>"})
+    for (bool actOrder : {false, true}) {
+      const Format &used = format(spec);
+      QuantizeProblem given = problem.with(used, 3);
+      given.outputMoments = moments.data();
+      QuantizeResult result =
+          quantize(actOrder ? "ldlq<two-sided, static-groups, act-order>"
+                            : "ldlq<two-sided, static-groups>",
+                   given);
+      EXPECT_EQ(result.note, "");
+      std::vector<float> decoded = decodedRows(used, result.encoded);
+      std::vector<int32_t> order =
+          actOrder ? byDiagonal(problem.hessian, cols) : natural(cols);
+      int64_t groups = used.groupsPerRow(cols), wrong = 0;
+      for (int64_t row = 0; row < rows; ++row) {
+        Problem single = problem;
+        single.rows = 1;
+        single.weight.resize(cols);
+        for (int64_t k = 0; k < cols; ++k) {
+          double value = problem.weight[row * cols + k];
+          for (int64_t j = 0; j < row; ++j)
+            value +=
+                outputs.unit[j * rows + row] *
+                (double(problem.weight[j * cols + k]) - decoded[j * cols + k]);
+          single.weight[k] = value;
+        }
+        EncodedRows scales;
+        scales.params.assign(result.encoded.params.begin() + row * groups,
+                             result.encoded.params.begin() +
+                                 (row + 1) * groups);
+        std::vector<uint32_t> codes = gptqCodes(single, used, scales, order);
+        for (int64_t k = 0; k < cols; ++k)
+          wrong += codes[k] != result.encoded.codes[row * cols + k];
+      }
+      // Sums in floats may take another side of a middle.
+      EXPECT_LE(wrong, 2) << spec.str() << " " << actOrder;
+      EXPECT_NEAR(result.loss, coupledLoss(problem, moments, decoded),
+                  1e-4 * result.loss);
+    }
+}
+
+/// Less of what errors cost at the model's end, for every kind of code; the
+/// same on any number of threads.
+TEST(Ldlq, TwoSidedLowersTheCost) {
+  Problem problem(80, 64, 13);
+  std::vector<float> moments = outputMoments(problem.rows, 14);
+  for (llvm::StringRef spec :
+       {"int<3>", "int<2, group = 32, zero>", "nvfp4", "ternary<5>", "e8p",
+        "trellis<2, code = lin8>", "vptq<1x8, rows = 4>",
+        "sum<binary, binary, group = 32>"})
+    for (llvm::StringRef more :
+         {"", "act-order", "cd = 1, refit", "tile-metric"}) {
+      const Format &used = format(spec);
+      std::string arguments = more.empty() ? "" : ", " + more.str();
+      QuantizeProblem given = problem.with(used);
+      QuantizeResult oneSided =
+          quantize("ldlq<search" + arguments + ">", given);
+      given.outputMoments = moments.data();
+      double before =
+          quantizationLoss(given, decodedRows(used, oneSided.encoded).data());
+      std::string both = "ldlq<two-sided, search" + arguments + ">";
+      QuantizeResult result = quantize(both, given);
+      EXPECT_EQ(result.note, "");
+      std::vector<float> decoded = decodedRows(used, result.encoded);
+      EXPECT_NEAR(result.loss, coupledLoss(problem, moments, decoded),
+                  1e-4 * result.loss);
+      EXPECT_LT(result.loss, 0.9 * before) << spec.str() << " " << both;
+      std::printf("%-32s %-45s %.5f, one-sided %.5f\n", spec.str().c_str(),
+                  both.c_str(), result.loss, before);
+      given.threads = 3;
+      QuantizeResult again = quantize(both, given);
+      EXPECT_EQ(result.encoded.codes, again.encoded.codes) << both;
+    }
+}
+
+/// Moments that do not serve, or are not there: what is said, and the codes of
+/// the one-sided way.
+TEST(Ldlq, TwoSidedWithoutMoments) {
+  Problem problem(16, 32, 15);
+  QuantizeProblem given = problem.with(format("int<3>"));
+  QuantizeResult plain = quantize("ldlq", given);
+  QuantizeResult none = quantize("ldlq<two-sided>", given);
+  EXPECT_EQ(none.note, "no second moments of the outputs: one-sided");
+  EXPECT_EQ(none.encoded.codes, plain.encoded.codes);
+  std::vector<float> zeros(16 * 16);
+  given.outputMoments = zeros.data();
+  none = quantize("ldlq<two-sided>", given);
+  EXPECT_EQ(none.note,
+            "the second moments of the outputs do not serve: one-sided");
+  EXPECT_EQ(none.encoded.codes, plain.encoded.codes);
+  // An output that nothing depends on is left out.
+  std::vector<float> some = outputMoments(16, 16);
+  for (int64_t i = 0; i < 16; ++i)
+    some[5 * 16 + i] = some[i * 16 + 5] = 0;
+  given.outputMoments = some.data();
+  QuantizeResult result = quantize("ldlq<two-sided>", given);
+  EXPECT_EQ(result.note, "");
+  for (int64_t k = 0; k < 32; ++k)
+    EXPECT_EQ(result.encoded.codes[5 * 32 + k],
+              plain.encoded.codes[5 * 32 + k]);
+}
+
 } // namespace

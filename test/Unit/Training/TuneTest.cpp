@@ -433,3 +433,50 @@ TEST(Sensitivities, PredictDivergences) {
     EXPECT_LT(measured, predicted * 2);
   }
 }
+
+/// The second moments of outputs are sums of g g^T, with the gradients that the
+/// tape gives for the same labels.
+TEST(Sensitivities, OutputMoments) {
+  auto model = TestModel::load("models/llm-stories260k");
+  if (!model)
+    GTEST_SKIP() << "no shared models";
+  std::vector<Sample> samples = samplesOf(*model, 1, 24);
+  std::vector<qn::LinearOp> layers;
+  model->main().walk([&](qn::LinearOp op) { layers.push_back(op); });
+  qn::LinearOp chosen = layers[9];
+  int64_t n =
+      cast<RankedTensorType>(chosen.getWeight().getType()).getDimSize(0);
+  std::vector<float> moments(n * n);
+  SensitivityOptions options;
+  options.outputMoments = [&](qn::LinearOp op) {
+    return op == chosen ? moments.data() : nullptr;
+  };
+  llvm::cantFail(
+      layerSensitivities(model->module(), model->files(), samples, options));
+
+  Objective objective = llvm::cantFail(Objective::of(model->main()));
+  Interpreter &interpreter = model->interpreter();
+  std::vector<Operation *> ops = opsOf(model->main());
+  GradientTape tape(interpreter, ops, blockCuts(ops), {chosen.getResult()});
+  Interpreter::Values values;
+  llvm::cantFail(interpreter.begin("main", samples[0], values));
+  llvm::cantFail(tape.forward(std::move(values)));
+  Value result =
+      model->main().front().getTerminator()->getOperand(objective.results[0]);
+  HostTensor logits = llvm::cantFail(tape.output(result));
+  std::vector<double> sums(n * n);
+  llvm::cantFail(tape.backward(
+      {{result, llvm::cantFail(objective.sample(logits, options.seed))}},
+      [&](Value, HostTensor gradient) {
+        for (int64_t t = 0; t < 24; ++t)
+          for (int64_t i = 0; i < n; ++i)
+            for (int64_t j = 0; j < n; ++j)
+              sums[i * n + j] +=
+                  gradient.at(t * n + i) * gradient.at(t * n + j);
+        return llvm::Error::success();
+      }));
+  double most = *std::max_element(sums.begin(), sums.end());
+  EXPECT_GT(most, 0);
+  for (int64_t i = 0; i < n * n; ++i)
+    ASSERT_NEAR(moments[i], sums[i], 1e-5 * most);
+}
