@@ -210,8 +210,10 @@ Expected<HostTensor> ModelQuantizer::quantize(LayerProblem &layer) {
   problem.rows = layer.rows;
   problem.cols = layer.cols;
   problem.threads = options.threads;
-  if (quantizers[op]->usesOutputMoments())
+  if (quantizers[op]->usesOutputMoments()) {
     problem.outputMoments = outputMoments->of(layer.weight);
+    problem.outputTokens = (*inputs)->count;
+  }
   std::string note;
   if ((*inputs)->count)
     problem.hessian = (*inputs)->second.data();

@@ -34,6 +34,8 @@ struct QuantizeProblem {
   /// Second moments G of the gradients of the model's loss by the layer's
   /// outputs, sum of g g^T: [rows][rows]. Null: all outputs count equally.
   const float *outputMoments = nullptr;
+  /// How many tokens outputMoments is the sum over; 0: many.
+  int64_t outputTokens = 0;
 };
 
 /// What a quantizer made of a weight.

@@ -26,6 +26,8 @@ using namespace quench;
 /// Rows that are coded together.
 static constexpr int64_t kChunk = 32;
 static constexpr double kDamping = 0.01;
+/// Damping of the moments of n outputs over T tokens, in n / T.
+static constexpr double kNoise = 2;
 
 namespace {
 
@@ -165,8 +167,14 @@ void LdlqRun::coupleRows() {
   std::vector<double> copy(problem.outputMoments,
                            problem.outputMoments + n * n);
   Moments moments(copy.data(), n);
-  for (double damping = std::max(options.damping, kDamping);
-       damping < 1.1 && moments.badColumns() < n && !coupling; damping *= 10) {
+  // Gradients come of drawn labels; of few tokens they say little about the
+  // directions in which G is small.
+  double least = std::max(options.damping, kDamping);
+  if (problem.outputTokens > 0)
+    least = std::max(least, kNoise * n / problem.outputTokens);
+  for (double damping = least, most = std::max(1.0, least) * 1.0001;
+       damping <= most && moments.badColumns() < n && !coupling;
+       damping *= 10) {
     moments.damp(damping);
     coupling = RowCoupling::create(moments, problem.cols, format->tileRows(),
                                    chunkRows(), problem.threads);

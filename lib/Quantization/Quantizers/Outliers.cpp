@@ -195,6 +195,7 @@ Outliers::quantize(const QuantizeProblem &problem) const {
   last.cols = n;
   last.hessian = own.data();
   last.outputMoments = problem.outputMoments;
+  last.outputTokens = problem.outputTokens;
   last.threads = problem.threads;
   Expected<QuantizeResult> coded = quantizer.quantize(last);
   if (!coded)

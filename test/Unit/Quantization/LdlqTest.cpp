@@ -447,19 +447,22 @@ double coupledLoss(const Problem &problem, const std::vector<float> &moments,
 }
 
 /// Row after row is coded by GPTQ's published recursion, after the errors of
-/// the rows before were added with the factors of G.
+/// the rows before were added with the factors of G, damped by 1 % or, for few
+/// tokens, by two outputs over tokens.
 TEST(Ldlq, TwoSidedEqualsDefinition) {
   Problem problem(70, 48, 11);
   int64_t rows = problem.rows, cols = problem.cols;
   std::vector<float> moments = outputMoments(rows, 12);
   Problem other(1, rows, 12);
-  LdlFactors outputs(other.damped(0.01), rows);
   for (llvm::StringRef spec :
        {"int<3>", "int<4, group = 16, zero>", "nf4<group = 16>"})
-    for (bool actOrder : {false, true}) {
+    for (auto [actOrder, tokens] : std::vector<std::pair<bool, int64_t>>{
+             {false, 0}, {true, 20000}, {true, 1000}}) {
+      LdlFactors outputs(other.damped(tokens == 1000 ? 0.14 : 0.01), rows);
       const Format &used = format(spec);
       QuantizeProblem given = problem.with(used, 3);
       given.outputMoments = moments.data();
+      given.outputTokens = tokens;
       QuantizeResult result =
           quantize(actOrder ? "ldlq<two-sided, static-groups, act-order>"
                             : "ldlq<two-sided, static-groups>",
