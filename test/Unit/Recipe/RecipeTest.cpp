@@ -44,13 +44,29 @@ TEST(Recipe, BuiltinOnes) {
     EXPECT_EQ(printRecipe(*again), text);
     EXPECT_EQ(again->rules.size(), recipe->rules.size());
   }
-  EXPECT_EQ(
-      names,
-      std::vector<std::string>(
-          {"f32",       "w8",          "w4",    "w4-zp", "w3",       "w2",
-           "nf4",       "ternary",     "e8p",   "a8",    "w8a8",     "w4a8",
-           "quarot-a8", "quarot-w4a8", "gptq4", "gptq3", "e8p-ldlq", "trellis4",
-           "trellis3",  "trellis2",    "billm", "budget"}));
+  EXPECT_EQ(names, std::vector<std::string>({"f32",
+                                             "w8",
+                                             "w4",
+                                             "w4-zp",
+                                             "w3",
+                                             "w2",
+                                             "nf4",
+                                             "ternary",
+                                             "e8p",
+                                             "a8",
+                                             "w8a8",
+                                             "w4a8",
+                                             "quarot-a8",
+                                             "quarot-w4a8",
+                                             "gptq4",
+                                             "gptq3",
+                                             "e8p-ldlq",
+                                             "trellis4",
+                                             "trellis3",
+                                             "trellis2",
+                                             "billm",
+                                             "budget",
+                                             "budget-two-sided"}));
   Recipe recipe = llvm::cantFail(loadRecipe("quarot-w4a8"));
   EXPECT_TRUE(recipe.rotate.stream && recipe.rotate.down);
   EXPECT_FALSE(recipe.rotate.values || recipe.rotate.o);
