@@ -74,8 +74,6 @@ void RowSweep::couple(RowCoupling &others, bool whole) {
 /// What rows of other chunks add to the weights of a batch.
 void RowSweep::receive(const CodeBatch &batch) {
   coupling->await(first, batch.end());
-  for (int64_t row = 0; row < rows; ++row)
-    std::fill_n(at(shifts, row, batch.place), batch.width, 0.0f);
   coupling->feed(first, rows, 0, first, batch.place, batch.width,
                  at(shifts, 0, batch.place), cols);
   for (int64_t row = 0; row < rows; ++row)

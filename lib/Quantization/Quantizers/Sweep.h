@@ -147,7 +147,7 @@ private:
   std::vector<float> targets;         // [rows][width of the batch]
   RowCoupling *coupling = nullptr;
   bool tellsWhole = false;
-  std::vector<float> shifts;        // of the weights by other rows' errors
+  std::vector<float> shifts;        // of weights by other rows' errors, 0 first
   std::vector<uint32_t> codes;      // [coded rows][perRow]
   std::vector<GroupParams> params;  // [coded rows][groups]
   std::vector<float> word, decoded; // of one block or tile
