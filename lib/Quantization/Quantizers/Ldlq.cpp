@@ -27,7 +27,7 @@ using namespace quench;
 static constexpr int64_t kChunk = 32;
 static constexpr double kDamping = 0.01;
 /// Damping of the moments of n outputs over T tokens, in n / T.
-static constexpr double kNoise = 2;
+static constexpr double kNoise = 0.5;
 
 namespace {
 
