@@ -153,8 +153,8 @@ Expected<PackedWeight> quench::quantizeWeight(const Quantizer &quantizer,
                                               ReadRows read, float *decoded) {
   const Format &format = *problem.format;
   int64_t rows = problem.rows, cols = problem.cols;
-  bool isWhole =
-      problem.hessian || format.hasTensorScale() || format.tableBytes() != 0;
+  bool isWhole = problem.hessian || problem.outputMoments ||
+                 format.hasTensorScale() || format.tableBytes() != 0;
   int64_t band = isWhole ? std::max<int64_t>(rows, 1) : kBandRows;
   Packer packer(format, rows, cols, problem.threads, decoded);
   std::optional<OutlierColumns> outliers;

@@ -58,20 +58,46 @@ double WeightStatistics::errorBound() const {
   return lengths > 0 ? std::sqrt(greatestError * rows / lengths) : 0;
 }
 
+/// The geometric mean of the eigenvalues, over the mean of the diagonal; a
+/// little damping where it must be. 0: not known.
+static double geometricMean(Moments moments, int threads) {
+  constexpr int64_t kMost = 4096;
+  int64_t n = moments.size();
+  if (n > kMost || n == 0 || moments.badColumns())
+    return 0;
+  std::vector<double> matrix(n * n);
+  for (double damping = 1e-4; damping <= 0.1; damping *= 10) {
+    moments.damp(damping);
+    for (int64_t i = 0; i != n; ++i)
+      for (int64_t j = 0; j != n; ++j)
+        matrix[i * n + j] = moments.at(i, j);
+    if (!factorize(matrix.data(), n, threads))
+      continue;
+    double logs = 0;
+    for (int64_t i = 0; i != n; ++i)
+      logs += 2 * std::log2(matrix[i * n + i]);
+    return std::exp2(logs / n);
+  }
+  return 0;
+}
+
 double quench::gaussianLossLimit(const QuantizeProblem &problem, double bits) {
-  constexpr int64_t kMostColumns = 4096;
   double rate = std::exp2(-2 * bits);
   if (!problem.hessian)
     return rate;
   int64_t n = problem.cols;
-  if (n > kMostColumns || n == 0)
-    return 0;
   Moments moments(problem.hessian, n);
-  if (moments.badColumns())
+  double mean = geometricMean(moments, problem.threads);
+  if (mean != 0 && problem.outputMoments) {
+    int64_t rows = problem.rows;
+    std::vector<double> copy(problem.outputMoments,
+                             problem.outputMoments + rows * rows);
+    mean *= geometricMean(Moments(copy.data(), rows), problem.threads);
+  }
+  if (mean == 0)
     return 0;
   // tr(W H W^T) in the units of `moments`, undamped.
   double weighted = 0, square = 0;
-  std::vector<double> products(n);
   // Some rows of many: they are taken as alike.
   int64_t stride = std::max<int64_t>(1, problem.rows / 16);
   for (int64_t r = 0; r < problem.rows; r += stride) {
@@ -84,20 +110,5 @@ double quench::gaussianLossLimit(const QuantizeProblem &problem, double bits) {
       square += double(w[i]) * w[i];
     }
   }
-  if (!(weighted > 0))
-    return 0;
-  std::vector<double> matrix(n * n);
-  for (double damping = 1e-4; damping <= 0.1; damping *= 10) {
-    moments.damp(damping);
-    for (int64_t i = 0; i != n; ++i)
-      for (int64_t j = 0; j != n; ++j)
-        matrix[i * n + j] = moments.at(i, j);
-    if (!factorize(matrix.data(), n, problem.threads))
-      continue;
-    double logs = 0;
-    for (int64_t i = 0; i != n; ++i)
-      logs += 2 * std::log2(matrix[i * n + i]);
-    return rate * std::exp2(logs / n) * square / weighted;
-  }
-  return 0;
+  return weighted > 0 ? rate * mean * square / weighted : 0;
 }

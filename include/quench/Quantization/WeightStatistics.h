@@ -43,8 +43,9 @@ private:
 /// so many bits a weight, if weights were Gaussian and all alike: with the
 /// eigenvalues l_i of H (a little damped, if it must be) it is
 /// 4^-bits |W|^2 (product of l_i)^(1/n) / tr(W H W^T). Without a Hessian
-/// 4^-bits. 0: not known, as the moments are too many (over 4096 columns) or
-/// not positive definite.
+/// 4^-bits. With moments of outputs (loss tr(G E H E^T) / tr(W H W^T)) times
+/// the same mean of G's eigenvalues. 0: not known, as the moments are too many
+/// (over 4096 columns or rows) or not positive definite.
 double gaussianLossLimit(const QuantizeProblem &problem, double bits);
 
 } // namespace quench

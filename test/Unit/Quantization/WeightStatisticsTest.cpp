@@ -57,6 +57,11 @@ TEST(WeightStatistics, LimitOfADiagonal) {
   EXPECT_DOUBLE_EQ(gaussianLossLimit(problem, 2), 1.0 / 16);
   problem.hessian = hessian.data();
   EXPECT_NEAR(gaussianLossLimit(problem, 2), 1.0 / 16 / (6.25 / 4), 1e-4);
+  // Outputs with the moments 1 and 9, alike for rows: sqrt(9) of a mean of 5.
+  std::vector<float> moments = {1, 0, 0, 9};
+  problem.outputMoments = moments.data();
+  EXPECT_NEAR(gaussianLossLimit(problem, 2), 3.0 / 5 / 16 / (6.25 / 4), 1e-4);
+  problem.outputMoments = nullptr;
   hessian[0] = NAN;
   EXPECT_EQ(gaussianLossLimit(problem, 2), 0);
 }
