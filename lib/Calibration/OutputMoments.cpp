@@ -39,17 +39,24 @@ Error OutputMoments::create(StringRef to) {
   if (size == 0)
     return Error::success();
   path = to;
-  if (std::error_code code =
-          llvm::sys::fs::create_directories(llvm::sys::path::parent_path(path)))
-    return createStringError("cannot make the folder of '" + path +
+  StringRef folder = llvm::sys::path::parent_path(path);
+  if (std::error_code code = llvm::sys::fs::create_directories(folder))
+    return createStringError("cannot make the folder '" + folder +
                              "': " + code.message());
+  // The file is sparse at first: a full disk would show when it is written.
+  if (auto space = llvm::sys::fs::disk_space(folder);
+      space && space->available < size)
+    return createStringError(
+        "the second moments of outputs take " + Twine(size >> 20) +
+        " MB (4 bytes for each pair of a layer's outputs), and '" + folder +
+        "' has " + Twine(space->available >> 20) +
+        " MB left; --cache names another folder, and quantizers without "
+        "'two-sided' need none of it");
   auto buffer = llvm::FileOutputBuffer::create(path, size);
   if (!buffer)
     return createStringError(
-        "cannot make '" + path + "' of " + Twine(size >> 20) +
-        " MB for second moments of outputs (4 bytes for each pair of a "
-        "layer's outputs): " +
-        llvm::toString(buffer.takeError()));
+        "cannot make '" + path + "' for second moments " +
+        "of outputs: " + llvm::toString(buffer.takeError()));
   written = std::move(*buffer);
   return Error::success();
 }
