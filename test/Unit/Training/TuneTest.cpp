@@ -341,8 +341,8 @@ TEST(Tuning, AddsGains) {
   }
 }
 
-/// Maps on line in front of quantized layers get sign vectors, whose gradients
-/// are those of the loss; without gain nothing of them is left.
+/// Maps on line in front of quantized layers get sign vectors, which lower the
+/// loss; where they raise it nothing of them is left.
 TEST(Tuning, AddsSigns) {
   for (double rate : {5e-3, 100.0}) {
     auto model = TestModel::load("models/llm-stories260k");
